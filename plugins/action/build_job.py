@@ -1,0 +1,50 @@
+"""Controller side of labredes.pbx.build_job: start, then show progress until it ends."""
+from __future__ import annotations
+
+import time
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+POLL = 3  # seconds between two looks
+SHOW = 15  # seconds between two lines about the same step
+
+
+class ActionModule(ActionBase):
+    """Wait for a build on the host, saying how far it is."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        host = task_vars["inventory_hostname"]
+        began = time.monotonic()
+        state = self._look(arguments, True, task_vars)
+        changed = state.get("changed", False)
+        shown, shown_at = None, 0.0
+        while not state.get("failed") and not state["done"] and state["active"]:
+            step = state["progress"]
+            if step and (step["step"] != shown or time.monotonic() - shown_at >= SHOW):
+                shown, shown_at = step["step"], time.monotonic()
+                display.display(f"    {host}: step {step['number']} of {step['of']}, {step['step']}"
+                                f"{': ' + step['detail'] if step['detail'] else ''}"
+                                f" ({time.monotonic() - began:.0f} s)")
+            if time.monotonic() - began > int(arguments.get("timeout", 3600)):
+                return {**result, "failed": True, "msg":
+                        f"{host}: the build is still running after {arguments.get('timeout', 3600)} s; "
+                        f"it goes on as unit {arguments['unit']}, and the next run joins it."}
+            time.sleep(POLL)
+            state = self._look(arguments, False, task_vars)
+        if state.get("failed"):
+            return {**result, **state}
+        if not state["done"]:
+            reason = state["progress"].get("error") or "it was ended from outside; run again, it is taken up."
+            return {**result, "failed": True, "msg": f"{host}: {reason}"}
+        return {**result, "changed": changed, "seconds": round(time.monotonic() - began)}
+
+    def _look(self, arguments, start, task_vars):
+        """One call of the module on the host."""
+        return self._execute_module(module_name="labredes.pbx.build_job", task_vars=task_vars,
+                                    module_args={**arguments, "start": start})

@@ -1,0 +1,114 @@
+#!/usr/bin/python
+"""Start a long build as a transient systemd unit, or look at one."""
+from __future__ import absolute_import, division, print_function
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: build_job
+short_description: Run a long build on the host, cut off from the network, and say how far it is
+version_added: 0.1.0
+author: labredes.pbx (@labredes)
+description:
+  - The build runs as a transient systemd unit without a network, so it outlives a lost connection;
+    asked for again while it runs, it is joined, and when its result exists it is not run at all.
+  - The build keeps C(progress.json) in its directory; the controller shows it while it waits.
+options:
+  unit:
+    description: Name of the transient unit, without its suffix.
+    type: str
+    required: true
+  work:
+    description: Directory of the build.
+    type: path
+    required: true
+  argv:
+    description: The command with its arguments.
+    type: list
+    elements: str
+    required: true
+  creates:
+    description: The file that exists when the build is whole.
+    type: path
+    required: true
+  timeout:
+    description: Seconds after which the wait is given up; the build itself goes on.
+    type: int
+    default: 3600
+  start:
+    description: Whether to start the build, or only look at it. Set by the action.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Build the package
+  labredes.pbx.build_job:
+    unit: labredes-asterisk-0123456789ab
+    work: /var/cache/labredes-pbx/0123456789ab
+    argv: [/usr/bin/python3, build_package.py, spec.json]
+    creates: /var/cache/labredes-pbx/0123456789ab/asterisk.deb
+"""
+
+RETURN = r"""
+done:
+  description: Whether the result exists.
+  returned: always
+  type: bool
+active:
+  description: Whether the build is running.
+  returned: always
+  type: bool
+progress:
+  description: What the build last wrote to progress.json.
+  returned: always
+  type: dict
+"""
+
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def progress(work):
+    """The build's own account of how far it is; empty before it has written one."""
+    try:
+        with open(os.path.join(work, "progress.json")) as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return {}
+
+
+def main():
+    """Look, start if wanted and needed, and report."""
+    module = AnsibleModule(argument_spec={
+        "unit": {"type": "str", "required": True},
+        "work": {"type": "path", "required": True},
+        "argv": {"type": "list", "elements": "str", "required": True},
+        "creates": {"type": "path", "required": True},
+        "timeout": {"type": "int", "default": 3600},
+        "start": {"type": "bool", "default": True},
+    })
+    unit = module.params["unit"] + ".service"
+    done = os.path.exists(module.params["creates"])
+    active = module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0
+    changed = False
+    if module.params["start"] and not done and not active:
+        module.run_command(["systemctl", "reset-failed", unit])
+        code, _, complaint = module.run_command([
+            "systemd-run", "--unit", unit, "--quiet",
+            "--property=PrivateNetwork=yes", "--property=PrivateTmp=yes",
+            "--property=ProtectHome=yes", "--property=ProtectSystem=full",
+        ] + module.params["argv"])
+        if code:
+            module.fail_json(msg="The build could not be started: %s" % complaint.strip())
+        changed = active = True
+    module.exit_json(changed=changed, done=done, active=active, progress=progress(module.params["work"]))
+
+
+if __name__ == "__main__":
+    main()
