@@ -107,6 +107,15 @@ def package_key(facts):
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def elected_builder(package, groups, hostvars):
+    """The one host that builds a package: of those that need it, the first builder, else the first exchange.
+
+    ``package`` is the path in ``asterisk_package_deb``, a fact that each of those hosts has set.
+    """
+    hosts = [*groups.get("builders", []), *groups.get("pbx", [])]
+    return next(host for host in hosts if hostvars[host].get("asterisk_package_deb") == package)
+
+
 def parents(path):
     """A directory and all above it: ``/var/cache`` gives ``["/var/cache", "/var", "/"]``."""
     return [str(path)] + [str(above) for above in PurePosixPath(path).parents]
@@ -118,4 +127,5 @@ class FilterModule:
     def filters(self):
         """Names as used in templates."""
         return {"asterisk_sources": asterisk_sources, "asterisk_options": asterisk_options,
-                "package_key": package_key, "sound_places": sound_places, "parents": parents}
+                "package_key": package_key, "sound_places": sound_places, "parents": parents,
+                "elected_builder": elected_builder}

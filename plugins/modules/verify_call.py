@@ -218,6 +218,7 @@ class Test:
                 ("auth", name), ("aors", name), ("context", self.options["context"]),
                 ("disallow", "all"), ("allow", "ulaw"), ("direct_media", "no"), ("allow_subscribe", "no"),
                 ("callerid", "%s <%s>" % (CALLER_ID, CALLER_ID)), ("accountcode", self.token),
+                ("rtp_timeout", "5"),  # should this process be killed, the exchange ends the call by itself
                 # One list, for two attributes might be taken in either order.
                 ("permit", "!0.0.0.0/0,!::/0,%s" % phone.host),
             ],
