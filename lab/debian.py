@@ -1,0 +1,121 @@
+"""What the controller's own apt knows: its mirrors, and packages fetched without touching /etc/apt."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+from shell import CACHE, LabError, run, say
+
+KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+HELPER = "/usr/lib/apt/apt-helper"
+# Settings without which apt inside the lab host could not use the mirror that works outside it.
+INHERITED = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
+
+
+def mirrors() -> dict[str, str]:
+    """The controller's mirrors by label, for example {'Debian': URI, 'Debian-Security': URI}."""
+    for attempt in ("as it is", "after an update"):
+        if attempt == "after an update":
+            run(["apt-get", "update", "-qq"], timeout=300)
+        listed = run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"])
+        rows = (line.split("|") for line in listed.stdout.splitlines())
+        found = {row[1]: row[2].rstrip("/") for row in rows if len(row) == 3 and row[0] == "Debian"}
+        if "Debian" in found:
+            return found
+    raise LabError("apt on this machine has no Debian mirror; the lab needs one in its apt sources")
+
+
+def settings() -> list[str]:
+    """The controller's apt settings that its lab hosts need too, as lines of apt.conf."""
+    dump = run(["apt-config", "dump"]).stdout.splitlines()
+    return [line for line in dump if line.split(" ", 1)[0] in INHERITED]
+
+
+def answers(uri: str) -> bool:
+    """Whether a mirror has this file."""
+    scratch = CACHE / "apt" / "answer"
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    options = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=15"]
+    try:
+        return run([HELPER, *options, "download-file", uri, scratch], timeout=60, check=False).returncode == 0
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def sources(suite: str) -> list[str]:
+    """The lines of sources.list for a suite, its updates and its security suite, where they answer."""
+    known = mirrors()
+    main = known["Debian"]
+    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+    lines = [f"deb {signed}{main} {suite} main"]
+    for uri, name in (
+        (main, f"{suite}-updates"),
+        (known.get("Debian-Security", f"{main}-security"), f"{suite}-security"),
+    ):
+        if answers(f"{uri}/dists/{name}/InRelease"):
+            lines.append(f"deb {signed}{uri} {name} main")
+        else:
+            say(f"the mirror has no {name}; going on without it")
+    return lines
+
+
+class Suite:
+    """Another suite of the controller's mirror, in an apt configuration of its own.
+
+    The chain of signatures is apt's: the archive's key signs the index, the index names each file's sha256.
+    """
+
+    def __init__(self, suite: str) -> None:
+        self.room = CACHE / "apt" / suite
+        for name in ("lists/partial", "cache/archives/partial", "download"):
+            (self.room / name).mkdir(parents=True, exist_ok=True)
+        signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+        line = f"{signed}{mirrors()['Debian']} {suite} main\n"
+        (self.room / "sources.list").write_text(f"deb {line}deb-src {line}")
+        self.options = [
+            word
+            for setting in (
+                f"Dir::Etc::sourcelist={self.room}/sources.list",
+                "Dir::Etc::sourceparts=/dev/null",
+                "Dir::Etc::preferencesparts=/dev/null",
+                f"Dir::State::lists={self.room}/lists",
+                f"Dir::Cache={self.room}/cache",
+                "Acquire::Retries=3",
+                "Acquire::Languages=none",
+                "APT::Sandbox::User=root",
+                "APT::Update::Post-Invoke=",
+                "APT::Update::Post-Invoke-Success=",
+            )
+            for word in ("-o", setting)
+        ]
+
+    def update(self) -> None:
+        """Fetch the suite's indexes."""
+        run(["apt-get", *self.options, "update", "-qq", "--error-on=any"], timeout=300)
+
+    def source_version(self, source: str) -> str:
+        """The newest version of a source package, as Debian writes it."""
+        shown = run(["apt-cache", *self.options, "showsrc", "--only-source", source]).stdout
+        versions = re.findall(r"^Version: (.+)$", shown, re.MULTILINE)
+        if not versions:
+            raise LabError(f"the mirror has no source package {source}")
+        newest = versions[0]
+        for version in versions[1:]:
+            if run(["dpkg", "--compare-versions", version, "gt", newest], check=False).returncode == 0:
+                newest = version
+        return newest
+
+    def source(self, source: str, version: str) -> pathlib.Path:
+        """Download a source package; gives the path of its .dsc."""
+        where = self.room / "download"
+        run(["apt-get", *self.options, "source", "-qq", "--download-only", f"{source}={version}"], timeout=900, cwd=where)
+        return where / f"{source}_{version.split(':', 1)[-1]}.dsc"
+
+    def binary(self, package: str) -> pathlib.Path:
+        """Download a binary package; gives the path of its .deb."""
+        where = self.room / "download"
+        for old in where.glob(f"{package}_*.deb"):
+            old.unlink()
+        run(["apt-get", *self.options, "download", "-qq", package], timeout=900, cwd=where)
+        return next(where.glob(f"{package}_*.deb"))
