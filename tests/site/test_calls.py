@@ -1,0 +1,110 @@
+"""Calls from outside to a finished lab host, by SIPp: what a user with a softphone would try first."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+import sipp
+
+ENOUGH = 0.95  # of the RTP frames; the exchange may drop the first few while it learns where they come from
+
+
+@pytest.fixture
+def account(lab):
+    """A function from a number to its Account; password replaces the right one."""
+
+    def make(number: str, password: str | None = None) -> sipp.Account:
+        known = lab["phones"].get(number, {}).get("password")
+        return sipp.Account(number, password or known, lab["host"], lab["sip"]["udp"])
+
+    return make
+
+
+@pytest.fixture
+def registered(account):
+    """A function that registers a phone until the end of the test, and returns its local port."""
+    done = []
+
+    def make(number: str) -> int:
+        port = sipp.free_port(account(number).host)
+        outcome = sipp.register(account(number), port)
+        assert outcome.code == 200, outcome
+        done.append((account(number), port))
+        return port
+
+    yield make
+    for phone, port in done:
+        sipp.register(phone, port, expires=0)
+
+
+def test_the_first_response_to_a_register_asks_for_credentials(account):
+    outcome = sipp.register(account("6001"), sipp.free_port(account("6001").host), expires=0)
+    assert outcome.codes[0] == 401 and outcome.code == 200, outcome
+
+
+def test_one_phone_calls_another_and_both_hear_each_other(account, registered, database):
+    registered("6001")
+    port = registered("6002")
+    before = _records(database)
+    talk = sipp.call(account("6001"), "6002", callee=(account("6002"), port))
+    assert (talk.caller.code, talk.caller.exit, talk.callee.exit) == (200, 0, 0), talk
+    assert talk.sent == 100
+    assert talk.caller_heard >= ENOUGH * talk.sent and talk.callee_heard >= ENOUGH * talk.sent, talk
+    new = _new_records(database, before)
+    assert len(new) == 1, new
+    source, destination, disposition, billsec = new[0]
+    assert (source, destination, disposition) == ("6001", "6002", "ANSWERED")
+    assert 2 <= billsec <= 4
+
+
+def test_the_only_person_in_a_conference_hears_the_prompt(account):
+    talk = sipp.call(account("6001"), "6000", seconds=3)
+    assert talk.caller.code == 200 and talk.caller.exit == 0, talk
+    assert talk.prompt > 50, talk
+
+
+def test_the_conference_prompt_is_the_spanish_one(on_lab):
+    """Asterisk falls back to English in silence, so both the phone's language and the file have to be right."""
+    endpoint = on_lab("asterisk -rx 'pjsip show endpoint 6001'")
+    assert re.search(r"^ *language +: es$", endpoint, re.MULTILINE), endpoint
+    data = re.search(r"Data directory: +(\S+)", on_lab("asterisk -rx 'core show settings'")).group(1)
+    assert "conf-onlyperson" in on_lab(f"ls {data}/sounds/es")
+
+
+def test_a_wrong_password_and_an_unknown_user_are_answered_alike(account):
+    port = sipp.free_port(account("6001").host)
+    wrong = sipp.register(account("6001", password="not-the-password"), port)
+    unknown = sipp.register(account("6099", password="not-the-password"), port)
+    assert wrong.code in (401, 403), wrong
+    assert wrong.codes == unknown.codes
+
+
+def test_a_call_to_a_phone_that_is_not_there_ends(account):
+    began = time.monotonic()
+    talk = sipp.call(account("6001"), "6003", seconds=0.2)
+    assert talk.caller.code is not None, talk
+    assert time.monotonic() - began < 15
+
+
+def test_an_unknown_number_is_refused(account):
+    assert sipp.call(account("6001"), "5999").caller.code == 404
+
+
+def _records(database) -> set:
+    """The keys of all call records there are."""
+    with database.cursor() as cursor:
+        cursor.execute("SELECT uniqueid, sequence FROM cdr")
+        return set(cursor.fetchall())
+
+
+def _new_records(database, before: set) -> list:
+    """(src, dst, disposition, billsec) of the records written since; waits up to 5 s for the first."""
+    deadline = time.monotonic() + 5
+    while not _records(database) - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(0.5)  # a second one, which would be wrong, would follow at once
+    with database.cursor() as cursor:
+        cursor.execute("SELECT uniqueid, sequence, src, dst, disposition, billsec FROM cdr")
+        return [row[2:] for row in cursor.fetchall() if row[:2] not in before]
