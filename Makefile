@@ -13,7 +13,7 @@ PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev 
   ca-certificates
 
 # Taken as they are written, dollars and quotes included.
-export CMD := $(value CMD)
+export LAB_CMD := $(value CMD)
 export RELEASE MIRROR GIT PYTHON
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -26,7 +26,7 @@ help: ## List the commands
 	@lab/ensure $(PACKAGES) >&2
 	@echo "Making the virtual environment .venv (about a minute, once)" >&2
 	@$(PYTHON) -m venv --clear .venv >&2
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt >&2
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt >&2
 	@touch $@
 
 .PHONY: tools
@@ -42,8 +42,8 @@ lab-info: tools ## Print where everything is on the lab host, as JSON
 	@$(LAB) info
 
 .PHONY: lab-ssh
-lab-ssh: tools ## Run CMD='…' as root on the lab host
-	@$(LAB) ssh --cmd "$$CMD"
+lab-ssh: tools ## Run CMD='…' as root on the lab host, or a shell
+	@$(LAB) ssh --cmd "$$LAB_CMD"
 
 .PHONY: lab-down
 lab-down: tools ## Remove the lab host; images and caches stay

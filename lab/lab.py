@@ -87,11 +87,11 @@ def info(options: argparse.Namespace) -> None:
 
 
 def ssh(options: argparse.Namespace) -> None:
-    """Run a command as root on the host, over SSH."""
+    """Run a command as root on the host, over SSH; a shell when there is none."""
     _, address, _ = inventory.read(options.dir)
-    command = f"sudo -n -- bash -c {shlex.quote(options.cmd)}"
     login = host.ssh(address, host.port(address, options.dir), options.dir)
-    raise SystemExit(subprocess.run([*login, command]).returncode)
+    command = ["-t", "sudo -n -i"] if not options.cmd else [f"sudo -n -- bash -c {shlex.quote(options.cmd)}"]
+    raise SystemExit(subprocess.run([*login, *command]).returncode)
 
 
 def forget(options: argparse.Namespace) -> None:
@@ -128,7 +128,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
             command.add_argument("--distribution", choices=image.RELEASES, default="bullseye")
             command.add_argument("--bare", action="store_true", help="choose no Asterisk release")
         if action is ssh:
-            command.add_argument("--cmd", required=True, help="the command, for bash")
+            command.add_argument("--cmd", default="", help="the command, for bash; none for a shell")
     return parser.parse_args(words)
 
 
