@@ -35,6 +35,18 @@ import xml.etree.ElementTree as ElementTree
 
 MODULES = "usr/lib/asterisk/modules"
 DATA = "var/lib/asterisk"
+# What make compiles of the tree by itself; the bundled pjproject is silent about its files.
+COMPILED = ("addons", "agi", "apps", "bridges", "cdr", "cel", "channels", "codecs", "formats",
+            "funcs", "main", "pbx", "res")
+# The user is made by whoever installs the package; what it runs as must own what it writes.
+POSTINST = """#!/bin/sh
+set -e
+ldconfig
+if getent passwd asterisk > /dev/null; then
+    chown asterisk:asterisk /var/lib/asterisk
+    chown -R asterisk:asterisk /var/log/asterisk /var/spool/asterisk
+fi
+"""
 
 
 class BuildError(Exception):
@@ -187,7 +199,8 @@ def selection_errors(tree, spec):
 
 def compile_all(build):
     """Compile on every core, reporting how many files are done."""
-    total = sum(name.endswith((".c", ".cpp")) for _, _, names in os.walk(build.tree) for name in names)
+    total = sum(name.endswith(".c") for part in COMPILED
+                for _, _, names in os.walk(os.path.join(build.tree, part)) for name in names)
     count = [0]
 
     def watch(line):
@@ -264,7 +277,7 @@ def package(build):
             ("Conflicts", others), ("Replaces", others), ("Provides", "asterisk"),
             ("Description", "Asterisk %s, built from source by labredes.pbx" % build.spec["release"]))))
     with open(os.path.join(control, "postinst"), "w") as stream:
-        stream.write("#!/bin/sh\nset -e\nldconfig\n")
+        stream.write(POSTINST)
     os.chmod(os.path.join(control, "postinst"), 0o755)
     target = os.path.join(build.work, wanted["file"])
     build.run(["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z3", build.stage, target + ".new"],
