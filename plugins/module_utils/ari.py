@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Objects of Asterisk's SIP driver made and removed through ARI's push configuration.
 
 They live in the memory wizard that sorcery.conf puts behind the configuration file: no file is

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """A query to PostgreSQL through libpq itself, the library the exchange writes its call records with.
 
 An exchange whose database is on another host has neither psql nor psycopg2, but libpq always.

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """One PCMU stream over RTP (RFC 3550) whose every frame says who sent it. Runs on Python 3.6 and later.
 
 The samples are not sound but a random mark and the frame's number, repeated: the far end can tell

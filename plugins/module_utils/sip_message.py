@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """SIP messages (RFC 3261), digest credentials (RFC 2617, MD5 with qop=auth) and the SDP of one PCMU stream.
 
 Only what a call to an Asterisk on the same machine takes, from Python's library alone, so that

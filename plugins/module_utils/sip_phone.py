@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """A telephone for one call at a time over UDP: registers, calls, answers, hangs up (RFC 3261).
 
 No threads: a phone and an RTP stream are parties, each with a socket, receive(), due and act(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -35,8 +36,8 @@ def on_lab(lab):
     """A function that runs a command (a shell line) as root on the lab host and returns its output."""
 
     def run(line: str, seconds: float = 30) -> str:
-        sudo = "" if lab["ssh"]["user"] == "root" else "sudo -n "
-        done = subprocess.run([*_ssh(lab), sudo + line], capture_output=True, text=True, timeout=seconds, check=False)
+        sudo = "" if lab["ssh"]["user"] == "root" else "sudo -n -- "
+        done = subprocess.run([*_ssh(lab), f"{sudo}sh -c {shlex.quote(line)}"], capture_output=True, text=True, timeout=seconds, check=False)
         assert done.returncode == 0, f"`{line}` on the lab host: {done.stderr}"
         return done.stdout
 
