@@ -70,7 +70,7 @@ def asterisk_sources(release, name, enable, digests, git_url):
     sources.append(pinned(pjproject, f"{THIRD_PARTY}{version}/{pjproject}"))
     if "format_mp3" in enable:
         sources += [pinned(file, MP3 + file[len("mp3/"):]) for file in sorted(digests) if file.startswith("mp3/")]
-    for option in enable:
+    for option in sorted(enable):
         if SOUND.match(option):
             archive = sound_archive(option, release["sounds"])[0]
             sources.append(pinned(archive, SOUNDS + archive))
@@ -103,7 +103,7 @@ def package_key(facts):
     """
     pins = [{name: source[name] for name in ("name", "checksums", "commit") if name in source}
             for source in facts["sources"]]
-    facts = {**facts, "sources": pins}
+    facts = {**facts, "sources": sorted(pins, key=lambda pin: pin["name"])}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
