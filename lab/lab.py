@@ -66,7 +66,7 @@ def up(options: argparse.Namespace) -> None:
         print(f"  user {number}   password {phone['password']}")
     print("Then dial:")
     for line in told["dial"]:
-        print(f"  {line['number']:<6} {line['what']}")
+        print(f"  {line['numbers']}   {line['what']}")
 
 
 def describe(room: pathlib.Path) -> dict[str, object]:
@@ -77,7 +77,8 @@ def describe(room: pathlib.Path) -> dict[str, object]:
         answer = pathlib.Path(place) / "info.json"
         ansible(room, ROOT / "lab/info.yml", "-e", f"lab_info_file={answer}", quiet=True)
         told = json.loads(answer.read_text())
-    told["info"] = {"host": address, "ssh": ssh, **told["info"]}
+    sip = {"udp": None, "tcp": None, **told["info"].pop("sip")}
+    told["info"] = {"host": address, "ssh": ssh, "sip": sip, **told["info"]}
     return told
 
 
