@@ -37,7 +37,8 @@ class Ari:
             self._ask("DELETE", kind, name)
         except HTTPError as problem:
             if problem.code != 404:
-                raise AriError("the exchange answered %d when %s %s was to be removed by ARI" % (problem.code, kind, name))
+                raise AriError("the exchange answered %d when %s %s was to be removed by ARI"
+                               % (problem.code, kind, name))
 
     def _ask(self, method, kind, name, body=None):
         target = "%s/asterisk/config/dynamic/res_pjsip/%s/%s" % (self.url, kind, name)

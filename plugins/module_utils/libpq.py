@@ -6,7 +6,6 @@ Signatures are from PostgreSQL's documentation, "libpq: C Library". Runs on Pyth
 """
 
 import ctypes
-import ctypes.util
 
 CONNECTION_OK = 0
 COMMAND_OK = 1
@@ -26,7 +25,7 @@ class Database:
 
     def __init__(self, host, port, name, user, password, seconds=5):
         try:
-            self.library = ctypes.CDLL(ctypes.util.find_library("pq") or "libpq.so.5")
+            self.library = ctypes.CDLL("libpq.so.5")
         except OSError:
             raise DatabaseError("libpq5 is not installed on the exchange, so no call record can reach PostgreSQL")
         self._declare()
@@ -39,13 +38,15 @@ class Database:
             raise DatabaseError("database %s at %s:%s does not let user %s in: %s" % (name, host, port, user, problem))
 
     def query(self, statement, *values):
-        """Run one statement with $1, $2 … for the values; returns its rows as dictionaries of strings (NULL: None)."""
+        """Run one statement with $1, $2 ... for the values; returns its rows as dictionaries of str (NULL: None)."""
         result = self.library.PQexecParams(
             self.connection, statement.encode("utf-8"), len(values), None, _strings(values), None, None, 0)
         try:
             if self.library.PQresultStatus(result) not in (COMMAND_OK, TUPLES_OK):
-                raise DatabaseError("PostgreSQL refused a query: %s" % _sentence(self.library.PQerrorMessage(self.connection)))
-            names = [self.library.PQfname(result, column).decode("utf-8") for column in range(self.library.PQnfields(result))]
+                problem = _sentence(self.library.PQerrorMessage(self.connection))
+                raise DatabaseError("PostgreSQL refused a query: %s" % problem)
+            columns = range(self.library.PQnfields(result))
+            names = [self.library.PQfname(result, column).decode("utf-8") for column in columns]
             return [self._row(result, row, names) for row in range(self.library.PQntuples(result))]
         finally:
             self.library.PQclear(result)

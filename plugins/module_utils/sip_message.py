@@ -10,7 +10,9 @@ import re
 import secrets
 
 CRLF = "\r\n"
-COMPACT = {"i": "call-id", "m": "contact", "f": "from", "t": "to", "v": "via", "l": "content-length", "c": "content-type"}
+# RFC 3261, 7.3.3: the one-letter names of headers.
+COMPACT = {"c": "content-type", "f": "from", "i": "call-id", "l": "content-length", "m": "contact", "t": "to",
+           "v": "via"}
 PCMU = 0
 
 

@@ -102,7 +102,7 @@ register_ms:
   returned: when a call was placed
   type: float
 setup_ms:
-  description: From the first INVITE to its 200; the test phone answers as soon as the caller hears it ring. Milliseconds.
+  description: From the first INVITE to its 200; the called phone answers once the caller hears it ring. Milliseconds.
   returned: when a call was placed
   type: float
 rtp:
@@ -272,10 +272,12 @@ class Test:
             raise SipError("the exchange ended the call in the middle; " + LOG)
         for stream, name in zip(streams, ("caller", "called phone")):
             if len(stream.received) < ENOUGH * frames:
-                raise SipError("the %s received %d of the %d RTP frames sent to it (%d of its own came back, %d were of "
-                               "nobody in the call); is a firewall between the exchange and itself, or its RTP ports taken?"
-                               % (name, len(stream.received), frames, stream.echoes, stream.strangers))
-        return {"sent": frames, "caller_received": len(streams[0].received), "callee_received": len(streams[1].received)}
+                raise SipError(
+                    "the %s received %d of the %d RTP frames sent to it (%d of its own came back, %d were of nobody in "
+                    "the call); is a firewall between the exchange and itself, or are its RTP ports taken?"
+                    % (name, len(stream.received), frames, stream.echoes, stream.strangers))
+        received = [len(stream.received) for stream in streams]
+        return {"sent": frames, "caller_received": received[0], "callee_received": received[1]}
 
     def _hang_up(self, caller, callee):
         asked = caller.hang_up()
@@ -318,7 +320,8 @@ class Test:
         wanted = {"src": CALLER_ID, "dst": self.options["extension"], "disposition": "ANSWERED"}
         for column, value in wanted.items():
             if record.get(column) != value:
-                raise DatabaseError("the call's record has %s %r where %r is right" % (column, record.get(column), value))
+                raise DatabaseError("the call's record has %s %r where %r is right"
+                                    % (column, record.get(column), value))
         if not int(elapsed) <= int(record["billsec"]) <= elapsed + 1:
             raise DatabaseError("the call's record says %s s were billed where %.1f s were spoken"
                                 % (record["billsec"], elapsed))

@@ -37,7 +37,8 @@ def on_lab(lab):
 
     def run(line: str, seconds: float = 30) -> str:
         sudo = "" if lab["ssh"]["user"] == "root" else "sudo -n -- "
-        done = subprocess.run([*_ssh(lab), f"{sudo}sh -c {shlex.quote(line)}"], capture_output=True, text=True, timeout=seconds, check=False)
+        command = [*_ssh(lab), f"{sudo}sh -c {shlex.quote(line)}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         assert done.returncode == 0, f"`{line}` on the lab host: {done.stderr}"
         return done.stdout
 
@@ -52,7 +53,8 @@ def database(lab):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     forward = f"127.0.0.1:{port}:{given['host']}:{given['port']}"
-    tunnel = subprocess.Popen([*_ssh(lab, "-N", "-L", forward, "-o", "ExitOnForwardFailure=yes")], stdin=subprocess.DEVNULL)
+    command = _ssh(lab, "-N", "-L", forward, "-o", "ExitOnForwardFailure=yes")
+    tunnel = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         connection = _connect(tunnel, given, port)
         connection.autocommit = True
@@ -79,5 +81,6 @@ def _connect(tunnel: subprocess.Popen, given: dict, port: int):
 def _ssh(lab: dict, *options: str) -> list[str]:
     """An ssh command line to the lab host; a throwaway host's key is not remembered."""
     ssh = lab["ssh"]
-    return ["ssh", "-q", "-i", ssh["key_file"], "-p", str(ssh["port"]), "-o", "BatchMode=yes", "-o", "ConnectTimeout=10",
-            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", *options, f"{ssh['user']}@{lab['host']}"]
+    settings = ["BatchMode=yes", "ConnectTimeout=10", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
+    given = [word for setting in settings for word in ("-o", setting)]
+    return ["ssh", "-q", "-i", ssh["key_file"], "-p", str(ssh["port"]), *given, *options, f"{ssh['user']}@{lab['host']}"]

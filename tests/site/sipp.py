@@ -113,8 +113,8 @@ class Leg:
     def start(self, account: Account, local_port: int, scenario: str, service: str, *more: str) -> None:
         """Run a scenario that names our stream's port in its SDP and logs the exchange's."""
         command = _command(account, scenario, service, self.place, local_port)
-        self.process = _start(
-            [*command, "-key", "rtp_port", str(self.stream.port), "-trace_logs", "-log_file", str(self.place / "log"), *more])
+        command += ["-key", "rtp_port", str(self.stream.port), "-trace_logs", "-log_file", str(self.place / "log")]
+        self.process = _start([*command, *more])
         self.stack.callback(_end, self.process)
 
     def rtp_port(self) -> int | None:
@@ -154,7 +154,8 @@ def _command(account: Account, scenario: str, service: str, place: Path, local_p
     """The part of SIPp's command line that every scenario has."""
     local = local_address(account.host)
     return [
-        "sipp", f"{account.host}:{account.port}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-m", "1", "-nostdin", "-aa",
+        "sipp", f"{account.host}:{account.port}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-m", "1", "-nostdin",
+        "-aa",  # answers OPTIONS, by which the exchange asks whether the phone is there
         "-i", local, "-p", str(local_port), "-s", service, "-au", account.number, "-ap", account.password,
         "-timeout", f"{3 * STEP_SECONDS}s", "-timeout_error", "-recv_timeout", str(STEP_SECONDS * 1000),
         "-trace_msg", "-message_file", str(place / "messages"), "-trace_err", "-error_file", str(place / "errors"),

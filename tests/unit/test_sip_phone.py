@@ -5,18 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import socket
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from ansible_collections.labredes.pbx.plugins.module_utils import rtp, sip_message, sip_phone
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import Message, SipError
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "collections"))
-
-from ansible_collections.labredes.pbx.plugins.module_utils import rtp, sip_message, sip_phone  # noqa: E402
-from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import Message, SipError  # noqa: E402
-
 PASSWORD = "secret"
 
 
@@ -53,7 +49,8 @@ class Exchange:
         if request.method in ("BYE", "CANCEL"):
             self.reply(request, "200 OK")
         elif not given:
-            self.reply(request, "401 Unauthorized", [("WWW-Authenticate", 'Digest realm="x", nonce="n", algorithm=SHA-256'), challenge])
+            stronger = ("WWW-Authenticate", 'Digest realm="x", nonce="n", algorithm=SHA-256')
+            self.reply(request, "401 Unauthorized", [stronger, challenge])
         elif not self._right(request, given):
             self.reply(request, "403 Forbidden")
         elif request.method == "REGISTER":
@@ -66,7 +63,8 @@ class Exchange:
     def _right(request, given):
         field = dict(re.findall(r'(\w+)="?([^",]+)"?', given))
         asked = {"realm": "pbx", "nonce": "n1", "qop": "auth", "opaque": "o"}
-        again = sip_message.credentials(asked, request.method, field["uri"], field["username"], PASSWORD, field["cnonce"])
+        again = sip_message.credentials(
+            asked, request.method, field["uri"], field["username"], PASSWORD, field["cnonce"])
         return again == given
 
     def reply(self, request, status, headers=(), body=""):
@@ -77,8 +75,8 @@ class Exchange:
 
     def send(self, method, call_id="call-1", body=""):
         """Ask something of the phone that asked last."""
-        headers = [("Via", "SIP/2.0/UDP x;branch=z9hG4bK" + method + call_id), ("f", "<sip:a@pbx>;tag=a"), ("t", "<sip:me@pbx>"),
-                   ("i", call_id), ("CSeq", "7 " + method), ("m", "<sip:a@203.0.113.9>")]
+        headers = [("Via", "SIP/2.0/UDP x;branch=z9hG4bK" + method + call_id), ("f", "<sip:a@pbx>;tag=a"),
+                   ("t", "<sip:me@pbx>"), ("i", call_id), ("CSeq", "7 " + method), ("m", "<sip:a@203.0.113.9>")]
         self.socket.sendto(Message(method + " sip:me@pbx SIP/2.0", headers, body).to_bytes(), self.phone)
 
 
@@ -104,13 +102,15 @@ def test_a_challenge_without_qop_is_answered_the_old_way():
 
 
 def test_a_challenge_of_another_algorithm_is_named():
-    response = Message("SIP/2.0 401 Unauthorized", [("WWW-Authenticate", 'Digest realm="r", nonce="n", algorithm=SHA-256')])
+    asked = ("WWW-Authenticate", 'Digest realm="r", nonce="n", algorithm=SHA-256')
+    response = Message("SIP/2.0 401 Unauthorized", [asked])
     with pytest.raises(SipError, match="401 Unauthorized but offered no MD5 digest"):
         sip_message.challenge(response)
 
 
 def test_compact_and_folded_headers_are_read():
-    message = Message.parse(b"SIP/2.0 200 OK\r\nv: SIP/2.0/UDP a;branch=b1;\r\n rport\r\nCSeq: 3 BYE\r\nt: <sip:x>;tag=t9\r\n\r\n")
+    message = Message.parse(
+        b"SIP/2.0 200 OK\r\nv: SIP/2.0/UDP a;branch=b1;\r\n rport\r\nCSeq: 3 BYE\r\nt: <sip:x>;tag=t9\r\n\r\n")
     assert (message.status, message.method, message.branch) == (200, "BYE", "b1")
     assert sip_message.parameter(message.get("To"), "tag") == "t9"
 
@@ -247,8 +247,9 @@ def test_a_stream_knows_its_own_echo_from_the_other_party():
     assert drive(one, two, until=lambda: one.strangers == 5)
 
 
-@pytest.mark.parametrize("name", ["module_utils/ari", "module_utils/libpq", "module_utils/rtp", "module_utils/sip_message",
-                                  "module_utils/sip_phone", "modules/verify_call"])
+@pytest.mark.parametrize("name", [
+    "module_utils/ari", "module_utils/libpq", "module_utils/rtp", "module_utils/sip_message", "module_utils/sip_phone",
+    "modules/verify_call"])
 def test_what_runs_on_a_target_is_python_3_6(name):
     source = (ROOT / "plugins" / (name + ".py")).read_text()
     tree = ast.parse(source, feature_version=(3, 6))
