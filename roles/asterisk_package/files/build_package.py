@@ -274,7 +274,7 @@ def package(build):
             ("Architecture", wanted["architecture"]), ("Section", "comm"), ("Priority", "optional"),
             ("Maintainer", "labredes.pbx <maintainers@labredes.example>"),
             ("Installed-Size", size), ("Depends", depends.group(1)),
-            ("Conflicts", others), ("Replaces", others), ("Provides", "asterisk"),
+            ("Conflicts", others), ("Replaces", others),
             ("Description", "Asterisk %s, built from source by labredes.pbx" % build.spec["release"]))))
     with open(os.path.join(control, "postinst"), "w") as stream:
         stream.write(POSTINST)
