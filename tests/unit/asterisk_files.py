@@ -1,0 +1,59 @@
+"""Reads Asterisk's configuration files as strictly as they ought to be written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+SECTION = re.compile(r"\[(?P<name>[^\[\]]+)\](?:\((?P<marks>[^()]+)\))?$")
+SETTING = re.compile(r"(?P<key>[A-Za-z][\w.-]*)\s*(?:=>|=)\s*(?P<value>.*)$")
+
+
+@dataclass
+class Section:
+    """A section: its name, whether it is only a template, the templates it takes, and (key, value) in their order."""
+
+    name: str
+    template: bool = False
+    parents: list[str] = field(default_factory=list)
+    settings: list[tuple[str, str]] = field(default_factory=list)
+
+    def get(self, key: str) -> str | None:
+        """The last value of a key in the section itself, or None."""
+        return next((value for known, value in reversed(self.settings) if known == key), None)
+
+
+def parse(text: str) -> list[Section]:
+    """The sections of a file. Raises ValueError, with the line's number, for a line that is none of its kinds."""
+    sections: list[Section] = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith(";"):
+            continue
+        if raw != raw.strip() and not line.startswith("same"):
+            raise ValueError(f"line {number} begins or ends with a space: {raw!r}")
+        if match := SECTION.match(line):
+            marks = [mark.strip() for mark in (match["marks"] or "").split(",") if mark]
+            parents = [mark for mark in marks if mark not in ("!", "+")]
+            unknown = set(parents) - {section.name for section in sections if section.template}
+            if unknown:
+                raise ValueError(f"line {number} takes templates that are not above it: {sorted(unknown)}")
+            sections.append(Section(match["name"], "!" in marks, parents))
+        elif (match := SETTING.match(line)) and sections:
+            if not match["value"]:
+                raise ValueError(f"line {number} gives no value: {line!r}")
+            if re.search(r"(?<!\\);", match["value"]):
+                raise ValueError(f"line {number} has a comment in its value: {line!r}")
+            sections[-1].settings.append((match["key"], match["value"]))
+        else:
+            raise ValueError(f"line {number} is no section, setting or comment: {line!r}")
+    return sections
+
+
+def setting(sections: list[Section], section: Section, key: str) -> str | None:
+    """The value of a key in a section or, failing that, in the templates that it takes."""
+    templates = {candidate.name: candidate for candidate in sections if candidate.template}
+    for source in [section, *(templates[name] for name in reversed(section.parents))]:
+        if (value := source.get(key)) is not None:
+            return value
+    return None

@@ -1,0 +1,97 @@
+"""Renders the roles' templates as Ansible itself would, without a host: for the tests of templates and dialplan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import AnsibleEnvironment, Templar, generate_ansible_template_vars
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = ROOT / "roles"
+HOST = "pbx1"
+
+FACTS = {
+    "Debian 12": {
+        "distribution": "Debian", "distribution_version": "12.11", "distribution_major_version": "12",
+        "distribution_release": "bookworm", "os_family": "Debian", "architecture": "x86_64", "service_mgr": "systemd",
+        "python_version": "3.11.2", "hostname": HOST, "fqdn": f"{HOST}.example.org", "nodename": HOST,
+        "default_ipv4": {"address": "192.0.2.10"}, "all_ipv4_addresses": ["192.0.2.10"], "processor_vcpus": 2,
+        "memtotal_mb": 2048, "virtualization_role": "guest", "virtualization_type": "kvm",
+    },
+}
+FACTS["Debian 11"] = {**FACTS["Debian 12"], "distribution_version": "11.9", "distribution_major_version": "11",
+                      "distribution_release": "bullseye", "python_version": "3.9.2"}
+FACTS["Ubuntu 18.04"] = {**FACTS["Debian 12"], "distribution": "Ubuntu", "distribution_version": "18.04",
+                         "distribution_major_version": "18", "distribution_release": "bionic", "python_version": "3.6.9"}
+
+# What the playbooks hand over to a role, and what its tasks set, before a template is rendered.
+HANDED_OVER = {
+    "asterisk_deb": "/tmp/labredes-asterisk.deb",
+    "asterisk_deb_version": "1:22.10.1+pbx.0123456789ab",
+    "__sshd_ports": [22, 3524],
+}
+
+# As far from the defaults as a description may be.
+UNUSUAL = {
+    "pbx_language": "en",
+    "pbx_phones": [{"number": str(number), "name": f"Teléfono {number} d'Émile", "password": "kR7vTz0q.Wm2~xBn5c!*^@"}
+                   for number in range(200, 210)],
+    "pbx_conferences": ["90", "9001"],
+    "pbx_codecs": ["alaw", "g722"],
+    "pbx_sip_transports": ["tcp"],
+    "pbx_sip_bind": "192.0.2.10",
+    "pbx_sip_port": 15060,
+    "pbx_realm": "pbx.example.org",
+    "asterisk_radius": True,
+    "asterisk_country": "us",
+    "asterisk_language": "en",
+    "asterisk_database_host": "db.example.org",
+    "asterisk_database_port": 6432,
+    "asterisk_group_members": ["ana"],
+    "asterisk_ari_users": [],
+    "asterisk_ami_bind": "0.0.0.0",
+    "asterisk_ami_users": [{"name": "events", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]}, {"name": "b"}],
+    "asterisk_extra_modules": ["app_echo"],
+    "system_unattended_upgrades": False,
+}
+
+
+def load(path: Path) -> dict:
+    """A YAML file of variables, empty when there is none."""
+    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+
+def role_variables(role: str, facts: dict) -> dict:
+    """A role's defaults and variables on a host with these facts."""
+    place = ROLES / role / "vars"
+    own = place / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
+    return {**load(ROLES / role / "defaults/main.yml"), **load(place / "main.yml"),
+            **load(own if own.exists() else place / "default.yml")}
+
+
+def variables(facts: dict, description: dict, secrets: Path, role: str | None = None) -> dict:
+    """All that a template of a role may use; the private variables of other roles are not among it."""
+    rooms = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
+    found = {}
+    for room in rooms:
+        of_room = role_variables(room, facts)
+        found.update({name: value for name, value in of_room.items() if room == role or not name.startswith("__")})
+    return {
+        **found, **HANDED_OVER, **description,
+        "inventory_hostname": HOST, "groups": {"all": [HOST], "pbx": [HOST]}, "hostvars": {HOST: {}},
+        "ansible_facts": facts, "ansible_check_mode": False, "labredes_secrets_dir": str(secrets),
+        "role_name": role, "role_path": str(ROLES / role) if role else None,
+    }
+
+
+def render(template: Path, known: dict) -> str:
+    """A rendered template; raises AnsibleUndefinedVariable for a name that is not defined."""
+    loader = DataLoader()
+    loader.set_basedir(str(ROOT))
+    known = {**known, **generate_ansible_template_vars(template.name, str(template))}
+    templar = Templar(loader, known).copy_with_new_env(
+        environment_class=AnsibleEnvironment, searchpath=[str(template.parent)], available_variables=known)
+    return templar.template(template.read_text(), preserve_trailing_newlines=True, escape_backslashes=False,
+                            convert_data=False, overrides={"trim_blocks": True, "lstrip_blocks": False})

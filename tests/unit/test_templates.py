@@ -1,0 +1,191 @@
+"""Every template renders with undefined names forbidden, says who owns it, and is what it ought to be."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import asterisk_files
+import pytest
+import rendering
+
+TEMPLATES = sorted(path.relative_to(rendering.ROLES) for path in rendering.ROLES.glob("*/templates/**/*.j2"))
+DESCRIPTIONS = {
+    "defaults, Debian 12": ("Debian 12", {}),
+    "defaults, Ubuntu 18.04": ("Ubuntu 18.04", {}),
+    "unusual, Debian 11": ("Debian 11", rendering.UNUSUAL),
+    "unusual, Ubuntu 18.04": ("Ubuntu 18.04", rendering.UNUSUAL),
+}
+DATE = re.compile(r"\b(19|20)\d\d-\d\d-\d\d\b|\b\d\d:[0-5]\d:[0-5]\d\b|\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? ")
+# Not known to systemd 237 (Ubuntu 18.04), which ignores them with a line in the journal.
+LATER_THAN_SYSTEMD_237 = {"TemporaryFileSystem", "ProtectHostname", "RestrictSUIDSGID", "ProtectKernelLogs",
+                          "ProtectClock", "ProtectProc", "ProcSubset"}
+# What an sshd_config may say more than once.
+REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
+NOT_IN_OPENSSH_76 = {"include", "pubkeyacceptedalgorithms", "casignaturealgorithms", "requiredrsasize",
+                     "persourcemaxstartups", "persourcenetblocksize", "persourcepenalties"}
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """A function from a template and a description's name to the rendered text."""
+    secrets = tmp_path_factory.mktemp("secrets")
+
+    def render(template: Path, description: str) -> str:
+        system, told = DESCRIPTIONS[description]
+        known = rendering.variables(rendering.FACTS[system], told, secrets, template.parts[0])
+        return rendering.render(rendering.ROLES / template, known)
+
+    return render
+
+
+def test_there_are_templates():
+    assert len(TEMPLATES) > 20
+
+
+def test_the_unusual_description_names_real_variables():
+    known = set()
+    for spec in rendering.ROLES.glob("*/meta/argument_specs.yml"):
+        known.update(rendering.load(spec)["argument_specs"]["main"].get("options", {}))
+    assert set(rendering.UNUSUAL) - known == set()
+
+
+@pytest.mark.parametrize("description", DESCRIPTIONS)
+@pytest.mark.parametrize("template", TEMPLATES, ids=str)
+def test_template(rendered, template, description):
+    text = rendered(template, description)
+    assert re.match(r"(?:#!/\S+\n)?(?:\W*\n)?\W*Ansible managed\W*\n", text), "the file does not begin with who owns it"
+    assert text.endswith("\n") and not text.endswith("\n\n")
+    assert not DATE.search(text), "a date would change the file at every run"
+    assert "{{" not in text and "{%" not in text and "__omit_place_holder__" not in text
+    kind(template)(text, DESCRIPTIONS[description][0])
+
+
+def kind(template: Path):
+    """The checker for a file, by its place on the target."""
+    target = "/" + str(template.relative_to(template.parts[0] + "/templates")).removesuffix(".j2")
+    for pattern, checker in CHECKERS.items():
+        if re.fullmatch(pattern, target):
+            return checker
+    raise AssertionError(f"{target} has no checker; add one to CHECKERS")
+
+
+def asterisk_conf(text: str, _system: str) -> None:
+    """Sections that are there once, with settings."""
+    sections = asterisk_files.parse(text)
+    repeated = [name for name, times in Counter(section.name for section in sections).items() if times > 1]
+    assert not repeated, f"sections given twice: {repeated}"
+
+
+def pjsip_conf(text: str, _system: str) -> None:
+    """Sections of which each has a type, and no two of a type have one name; what they refer to exists."""
+    sections = asterisk_files.parse(text)
+    typed = Counter()
+    for section in sections:
+        type_ = asterisk_files.setting(sections, section, "type")
+        assert type_, f"[{section.name}] has no type"
+        typed[type_, section.name] += 1
+    assert max(typed.values()) == 1, f"given twice: {[entry for entry, times in typed.items() if times > 1]}"
+    for section in sections:
+        for key, type_ in (("auth", "auth"), ("outbound_auth", "auth"), ("aors", "aor"), ("transport", "transport")):
+            for name in filter(None, (section.get(key) or "").split(",")):
+                assert (type_, name) in typed, f"[{section.name}] refers to {type_} {name}, which does not exist"
+
+
+def asterisk_conf_empty(text: str, _system: str) -> None:
+    """A file that must be there and says nothing."""
+    assert asterisk_files.parse(text) == []
+
+
+def unit(text: str, _system: str) -> None:
+    """A systemd unit that systemd 237 understands whole."""
+    section = None
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            section = line
+            assert section in ("[Unit]", "[Service]", "[Install]", "[Timer]", "[Path]", "[Socket]"), line
+            continue
+        key, equals, value = line.partition("=")
+        assert section and equals and re.fullmatch(r"[A-Z][A-Za-z]+", key) and value == value.strip(), line
+        assert key not in LATER_THAN_SYSTEMD_237 and "@system-service" not in value, line
+
+
+def ini(text: str, _system: str) -> None:
+    """An ini file without repeated sections or keys."""
+    parser = configparser.ConfigParser(strict=True, interpolation=None)
+    parser.read_string(text)
+    assert parser.sections()
+
+
+def logrotate(text: str, _system: str) -> None:
+    """Blocks whose braces and scripts close."""
+    words = [line.split()[-1] for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert words.count("{") == words.count("}") > 0
+    assert sum(word in ("postrotate", "prerotate") for word in words) == words.count("endscript")
+
+
+def apt_conf(text: str, _system: str) -> None:
+    """Statements that end."""
+    lines = [line for line in text.splitlines() if re.match(r"[A-Za-z]", line)]
+    bad = [line for line in lines if not re.fullmatch(r'[\w:-]+ "[^"]*";', line)]
+    assert lines and not bad, bad
+
+
+def sshd_config(text: str, system: str) -> None:
+    """Keywords with values, once each, on Ubuntu 18.04 only what its OpenSSH 7.6 knows."""
+    seen = set()
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        keyword, _, value = line.strip().partition(" ")
+        assert re.fullmatch(r"[A-Za-z0-9]+", keyword) and value.strip(), line
+        assert keyword.lower() in REPEATED_BY_SSHD or keyword.lower() not in seen, f"given twice: {line}"
+        if system == "Ubuntu 18.04":
+            assert keyword.lower() not in NOT_IN_OPENSSH_76, line
+            assert not re.search(r"rsa-sha2-[0-9]+-cert|sntrup|\bsk-", value), line
+        seen.add(keyword.lower())
+    assert "port" in seen
+
+
+def shell_script(text: str, _system: str) -> None:
+    """A script that sh can read."""
+    assert text.startswith("#!/bin/sh\n")
+    checked = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+def postgresql_conf(text: str, _system: str) -> None:
+    """Settings, once each."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    keys = [re.fullmatch(r"([a-z_.]+) = \S.*", line) for line in lines]
+    assert lines and all(keys), [line for line, key in zip(lines, keys) if not key]
+    assert len({key[1] for key in keys}) == len(keys)
+
+
+def pg_hba(text: str, _system: str) -> None:
+    """Rules of four or five fields that let nobody in without a password of his own."""
+    rules = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert rules
+    for rule in rules:
+        assert rule[0] in ("local", "host", "hostssl") and len(rule) == (4 if rule[0] == "local" else 5), rule
+        assert rule[-1] in ("peer", "scram-sha-256", "md5", "reject"), rule
+
+
+CHECKERS = {
+    r"/etc/asterisk/pjsip\.conf": pjsip_conf,
+    r"/etc/asterisk/acl\.conf": asterisk_conf_empty,
+    r"/etc/asterisk/[a-z_]+\.conf": asterisk_conf,
+    r"/etc/systemd/system/[a-z.-]+\.(service|timer)(\.d/[a-z0-9-]+\.conf)?": unit,
+    r"/etc/odbc\.ini": ini,
+    r"/etc/logrotate\.d/[a-z-]+": logrotate,
+    r"/etc/apt/apt\.conf\.d/[0-9a-z-]+": apt_conf,
+    r"/etc/ssh/sshd_config": sshd_config,
+    r"/usr/local/s?bin/[a-z-]+": shell_script,
+    r"/etc/postgresql/.*pg_hba\.conf": pg_hba,
+    r"/etc/postgresql/.*\.conf": postgresql_conf,
+}
