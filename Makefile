@@ -58,3 +58,7 @@ lint: tools ## Check the style of everything
 test: lint ## Everything CI runs: lint, unit tests, the whole site with real calls
 	@pytest tests/unit
 	@molecule test --scenario-name site
+
+.PHONY: bench
+bench: tools ## Measure make lab against a plain shell script, and a run that changes nothing
+	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py
