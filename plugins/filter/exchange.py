@@ -27,7 +27,7 @@ options:
     elements: str
 """
 
-NUMBER = re.compile(r"^[0-9]{2,10}$")
+NUMBER = re.compile(r"[0-9]{2,10}\Z")
 # What would end a value, start a comment, or be expanded in Asterisk's configuration files.
 BREAKS = re.compile(r'["\\;<>\[\]{}$`\x00-\x1f\x7f]')
 NAME_LENGTH = 79  # what a call record's column holds is 80, with its end
