@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
+import time
 
 from ansible import constants as C
 from ansible.plugins.action import ActionBase
@@ -32,16 +34,26 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return dict(result, changed=False, skipped=True, msg="Nothing to prove in check mode.")
         command, address, user = self._command(args["port"], args["timeout"], task_vars)
-        try:
-            answer = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                    timeout=args["timeout"] + 5, check=False)
-            said = answer.stdout.decode(errors="replace")
-        except subprocess.TimeoutExpired:
-            answer, said = None, "timed out"
-        if answer is None or answer.returncode != 0:
+        deadline = time.monotonic() + args["timeout"]
+        said = self._log_in(command, args["timeout"])
+        # A server that has just been told to listen may need a moment.
+        while said is not None and re.search(r"refused|reset by|closed by", said) and time.monotonic() < deadline:
+            time.sleep(0.5)
+            said = self._log_in(command, args["timeout"])
+        if said is not None:
             reason = sentence(said, task_vars["inventory_hostname"], address, args["port"], user, None)
             return dict(result, failed=True, reason=reason, msg=reason)
         return dict(result, changed=False)
+
+    @staticmethod
+    def _log_in(command: list[str], timeout: int) -> str | None:
+        """Run ssh once: None when the login succeeded, else what was said."""
+        try:
+            answer = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                    timeout=timeout + 5, check=False)
+        except subprocess.TimeoutExpired:
+            return "timed out"
+        return None if answer.returncode == 0 else answer.stdout.decode(errors="replace")
 
     def _command(self, port: int, timeout: int, task_vars: dict) -> tuple[list[str], str, str | None]:
         """The ssh command for this host's variables, its address and its user."""
