@@ -1,0 +1,83 @@
+"""`site.yml` refuses a bad description in a sentence for each host, before it connects to any."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rendering
+
+PHONE = {"number": "6001", "name": "Ana"}
+# Each host has one fault, and the words that must be said about it.
+FAULTS = {
+    "release": ({"asterisk_package_release": "18.9.99"},
+                "release: asterisk_package_release 18.9.99 is unknown; known are 18.2.0, 18.26.4, 20.20.1, 22.10.1,"),
+    "option": ({"asterisk_package_release": "22.10.1", "asterisk_package_enable": ["cdr_mysql", "pbx_lua"]},
+               "option: Asterisk 22.10.1 no longer has cdr_mysql; take it out of asterisk_package_enable or"),
+    "both": ({"asterisk_package_enable": ["pbx_lua"], "asterisk_package_disable": ["pbx_lua"]},
+             "both: pbx_lua stands in asterisk_package_enable and in asterisk_package_disable; take it out of one."),
+    "type": ({"pbx_ring_seconds": "soon"}, "argument 'pbx_ring_seconds' is of type"),
+    "choice": ({"pbx_codecs": ["opus"]}, "value of pbx_codecs must be one or more of: ulaw, alaw, g722, gsm. Got no match for: opus"),
+    "key": ({"pbx_phones": [{"name": "Ana"}]}, "missing required arguments: number found in pbx_phones"),
+    "subkey": ({"pbx_phones": [{**PHONE, "nmae": "Eva"}]}, "pbx_phones.nmae. Supported parameters include: name, number, password."),
+    "spelling": ({"pbx_phonse": [PHONE]}, "spelling: pbx_phonse is no variable of this collection; did you mean pbx_phones?"),
+    "twice": ({"pbx_phones": [PHONE, PHONE]}, "twice: pbx_phones[1]: 6001 is taken by pbx_phones[0]; give it another number."),
+    "quote": ({"pbx_phones": [{**PHONE, "name": 'Ana "la jefa"'}]}, "which would break Asterisk's files; leave it out."),
+    "password": ({"pbx_phones": [{**PHONE, "password": "a;b"}]}, "password: the password of phone 6001 holds a character"),
+    "rtp": ({"asterisk_rtp_start": 20000, "asterisk_rtp_end": 10000}, "rtp: asterisk_rtp_start 20000 and asterisk_rtp_end 10000"),
+    "ami": ({"asterisk_ami_users": [{"name": "general"}]}, "ami: asterisk_ami_users names general; each name"),
+    "port": ({"sshd_port": 70000}, "port: sshd_port 70000 is no TCP port; give a number from 1 to 65535."),
+    "zone": ({"system_timezone": "madrid; reboot"}, "zone: system_timezone madrid; reboot is no time zone; give a name"),
+}
+GOOD = {"pbx_phones": [PHONE, {"number": "6002", "name": "Eva"}], "asterisk_package_release": "20.20.1"}
+
+
+@pytest.fixture(scope="module")
+def validation(tmp_path_factory):
+    """What validate.yml said: its exit code, the failures of each host, and whether ssh was ever called."""
+    room = tmp_path_factory.mktemp("validation")
+    called = room / "ssh-was-called"
+    ssh = room / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {called}\nexit 255\n")
+    ssh.chmod(0o755)
+    hosts = {name: told for name, (told, _sentence) in FAULTS.items()} | {"good": GOOD, "bare": {}}
+    common = {"ansible_host": "192.0.2.1", "ansible_ssh_executable": str(ssh), "labredes_secrets_dir": str(room / "secrets")}
+    (room / "hosts.yml").write_text(json.dumps({"pbx": {"vars": common, "hosts": hosts}}))
+    return run(rendering.ROOT / "playbooks/validate.yml", room / "hosts.yml") | {"called": called.exists()}
+
+
+def run(playbook: Path, inventory: Path) -> dict:
+    """Run a playbook and gather, by host, the messages of the tasks that failed."""
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(rendering.ROOT / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "json"}
+    done = subprocess.run([Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook],
+                          cwd=rendering.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    told = json.loads(done.stdout[done.stdout.index("{"):])
+    failed = {}
+    for play in told["plays"]:
+        for task in play["tasks"]:
+            for host, result in task["hosts"].items():
+                if result.get("failed"):
+                    parts = [result.get("msg", ""), *(item.get("msg", "") for item in result.get("results", []) if item.get("failed"))]
+                    failed.setdefault(host, []).extend(parts)
+    return {"code": done.returncode, "failed": {host: "\n".join(parts) for host, parts in failed.items()}, "stats": told["stats"]}
+
+
+@pytest.mark.parametrize("host", FAULTS)
+def test_a_bad_description_is_refused_in_a_sentence(validation, host):
+    assert FAULTS[host][1] in validation["failed"].get(host, "nothing was said")
+
+
+def test_a_good_description_passes(validation):
+    assert set(validation["failed"]) == set(FAULTS)
+    assert validation["code"] != 0
+    for host in ("good", "bare"):
+        assert validation["stats"][host]["failures"] == validation["stats"][host]["changed"] == 0
+
+
+def test_no_host_was_connected_to(validation):
+    assert not validation["called"]
+    assert not any(stats["unreachable"] for stats in validation["stats"].values())
