@@ -54,10 +54,16 @@ options:
     default: false
     vars:
       - name: labredes_allow_weak_secrets
+  check:
+    description:
+      - Return the sentence with which the secret would be refused instead of the secret, empty when it can serve.
+        A check can then say that sentence alone, and no secret is in what it prints.
+    type: bool
+    default: false
 notes:
   - Names and hosts are percent-encoded before they become file names, so no name leaves the directory.
-  - A task with C(no_log) hides this plugin's message as well; look the secret up once in a check
-    without C(no_log), and its sentence reaches the user.
+  - A task with C(no_log) hides this plugin's message as well; use O(check) in an assertion without C(no_log)
+    before, and its sentence reaches the user.
 """
 
 EXAMPLES = """
@@ -66,6 +72,11 @@ EXAMPLES = """
     name: asterisk
     password: "{{ lookup('labredes.pbx.secret', 'database_password') }}"
   no_log: true
+
+- name: Check the user's value before any host is touched
+  ansible.builtin.assert:
+    that: lookup('labredes.pbx.secret', 'database_password', check=true) | length == 0
+    fail_msg: "{{ lookup('labredes.pbx.secret', 'database_password', check=true) }}"
 
 - name: A mailbox's PIN
   ansible.builtin.set_fact:
@@ -80,7 +91,7 @@ EXAMPLES = """
 
 RETURN = """
 _raw:
-  description: The secrets, in the order of the names.
+  description: The secrets, in the order of the names, or with O(check) what is wrong with them.
   type: list
   elements: str
 """
@@ -190,8 +201,19 @@ class LookupModule(LookupBase):
         host = self.get_option("host")
         if not host:
             raise AnsibleLookupError("labredes.pbx.secret was called outside a play without host=.")
-        values = self._own_values()
-        return [self._secret(to_text(term), host, values, bool(variables.get("ansible_check_mode"))) for term in terms]
+        values, check_mode = self._own_values(), bool(variables.get("ansible_check_mode"))
+        answers = []
+        for term in terms:
+            try:
+                answers.append(self._secret(to_text(term), host, values, check_mode))
+            except AnsibleLookupError as error:
+                if not self.get_option("check"):
+                    raise
+                answers.append(str(error))
+            else:
+                if self.get_option("check"):
+                    answers[-1] = ""
+        return answers
 
     def _own_values(self) -> dict:
         """The user's dictionary; its values stay templates, so that one bad value spoils only itself."""

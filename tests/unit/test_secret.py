@@ -138,3 +138,10 @@ def test_an_unwritable_place_is_told(secret):
 def test_labredes_secrets_must_be_a_dictionary(secret):
     with pytest.raises(AnsibleError, match="not a dictionary"):
         secret("database_password", own=["database_password"])
+
+
+def test_check_answers_with_the_sentence_alone(secret):
+    weak = {"database_password": "Obelix"}
+    assert secret("database_password", own=weak, check=True) == refusal(secret, "database_password", "Obelix")
+    assert secret("database_password", own={"database_password": STRONG}, check=True) == ""
+    assert secret("database_password", check=True) == ""
