@@ -24,6 +24,7 @@ import debian
 from shell import CACHE, LabError, alone, run, say
 
 GIT = "https://github.com/asterisk/asterisk"
+DEFAULT = "18.2.0"
 MIRRORS = CACHE / "mirror"
 SOUNDS = {
     "asterisk-core-sounds-en-wav": ("usr/share/asterisk/sounds/en_US_f_Allison/", "1.6.1"),
@@ -51,6 +52,10 @@ def choose(release: str, mirror: str, git: str) -> dict[str, object]:
         "asterisk_package_git_url": git,
     }
     if mirror or git or reachable():
+        described = pathlib.Path(mirror or "/nonexistent") / "release.json"
+        if described.is_file():
+            # A mirror whose files are not upstream's own bytes says what pins them, as the one below does.
+            chosen["asterisk_package_extra_releases"] = {release or DEFAULT: json.loads(described.read_text())}
         return {name: value for name, value in chosen.items() if value}
     version, entry, place = from_debian()
     wanted = f"Asterisk {release}" if release else "Asterisk"
