@@ -54,10 +54,17 @@ lint: tools ## Check the style of everything
 	@git ls-files -z --cached --others --exclude-standard -- '*.yml' '*.yaml' | xargs -0 yamllint --strict
 	@ansible-lint --offline
 
+.PHONY: unit
+unit: tools ## Run the tests that need no host, in seconds
+	@pytest tests/unit
+
 .PHONY: test
 test: lint ## Everything CI runs: lint, unit tests, the whole site with real calls
-	@pytest tests/unit
-	@molecule test --scenario-name site
+	@pytest tests/unit tests/site --molecule
+
+.PHONY: docs
+docs: tools ## Write the tables of variables in the roles' READMEs
+	@.venv/bin/python tests/tools/readme_tables.py
 
 .PHONY: bench
 bench: tools ## Measure make lab against a plain shell script, and a run that changes nothing

@@ -8,7 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import psycopg2
@@ -18,13 +18,40 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
 
 
+def pytest_addoption(parser):
+    """What `make test` adds."""
+    parser.addoption("--molecule", action="store_true", help="have Molecule make the host first, and remove it afterwards")
+
+
 @pytest.fixture(scope="session")
-def lab() -> dict:
+def room(request) -> Path:
+    """The directory of the lab host under test: Molecule's with --molecule, else LAB_DIR or `make lab`'s."""
+    if not request.config.getoption("--molecule", False):
+        yield Path(os.environ.get("LAB_DIR", ROOT / ".lab"))
+        return
+    if request.session.testsfailed:
+        pytest.exit("No host is made while other tests fail.", returncode=1)
+    if _molecule(request, "test", "--destroy=never"):
+        pytest.exit("Molecule could not make the host; what it said last tells why.", returncode=1)
+    yield ROOT / ".lab" / "molecule"
+    _molecule(request, "destroy")
+
+
+def _molecule(request, *command: str) -> int:
+    """Run Molecule's scenario of the whole site, live, without its own tests; gives its exit code."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(flush=True)
+        return subprocess.run([Path(sys.executable).with_name("molecule"), "--no-command-borders", *command, "--scenario-name=site"],
+                              cwd=ROOT, env={**os.environ, "VERIFY": "false"}, check=False).returncode
+
+
+@pytest.fixture(scope="session")
+def lab(request) -> dict:
     """The lab host, as `make lab-info` tells it; LAB_INFO names a file with the same JSON instead."""
     path = os.environ.get("LAB_INFO")
     if path:
         return json.loads(Path(path).read_text())
-    asked = subprocess.run([sys.executable, str(ROOT / "lab" / "lab.py"), "info"],
+    asked = subprocess.run([sys.executable, str(ROOT / "lab" / "lab.py"), "info", "--dir", request.getfixturevalue("room")],
                            capture_output=True, text=True, timeout=60, check=False)
     if asked.returncode:
         pytest.exit(f"No lab host to test ({asked.stderr.strip()}); run `make lab` or set LAB_INFO.", returncode=2)
@@ -47,35 +74,27 @@ def on_lab(lab):
 
 @pytest.fixture(scope="session")
 def database(lab):
-    """An autocommitting connection to the lab's database, through SSH as its port need not be open to us."""
+    """An autocommitting connection to the lab's database, as it sees it: from the lab host itself, by its password."""
     given = lab["database"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    forward = f"127.0.0.1:{port}:{given['host']}:{given['port']}"
-    command = _ssh(lab, "-N", "-L", forward, "-o", "ExitOnForwardFailure=yes")
-    tunnel = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        connection = _connect(tunnel, given, port)
+    with socket.create_server(("127.0.0.1", 0)) as relay:
+        threading.Thread(target=_relay, args=(relay, lab, given["host"], given["port"]), daemon=True).start()
+        connection = psycopg2.connect(host="127.0.0.1", port=relay.getsockname()[1], dbname=given["name"], user=given["user"],
+                                      password=given["password"], connect_timeout=20)
         connection.autocommit = True
         yield connection
         connection.close()
-    finally:
-        tunnel.terminate()
-        tunnel.wait(10)
 
 
-def _connect(tunnel: subprocess.Popen, given: dict, port: int):
-    """Connect through the tunnel, which takes a moment to open."""
-    deadline = time.monotonic() + 10
+def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
+    """Carry each connection through a command over SSH, whose server forwards no ports."""
+    there = f"exec 3<>/dev/tcp/{host}/{port}; cat <&3 & cat >&3; kill $!"
     while True:
         try:
-            return psycopg2.connect(host="127.0.0.1", port=port, dbname=given["name"], user=given["user"],
-                                    password=given["password"], connect_timeout=3)
-        except psycopg2.OperationalError:
-            if tunnel.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+            connection, _peer = relay.accept()
+        except OSError:
+            return
+        with connection:
+            subprocess.Popen([*_ssh(lab), f"bash -c {shlex.quote(there)}"], stdin=connection, stdout=connection)
 
 
 def _ssh(lab: dict, *options: str) -> list[str]:

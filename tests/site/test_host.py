@@ -1,0 +1,178 @@
+"""The finished host, asked as an administrator would: what runs, as whom, reachable from where, and what it says."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+MODULES = "/usr/lib/asterisk/modules"
+
+
+@pytest.fixture(scope="session")
+def properties(on_lab):
+    """The unit's properties, as systemd tells them."""
+    told = on_lab("systemctl show asterisk.service --property=Type,User,Group,ActiveState,SubState,NRestarts,UnitFileState")
+    return dict(line.split("=", 1) for line in told.splitlines())
+
+
+@pytest.fixture(scope="session")
+def told(room) -> dict:
+    """What the host's inventory says about its Asterisk, over the role's defaults."""
+    release = yaml.safe_load((ROLES / "asterisk_package/defaults/main.yml").read_text())["asterisk_package_release"]
+    inventory = yaml.safe_load((room / "inventory/hosts.yml").read_text())
+    return {"asterisk_package_release": release, **inventory["all"]["vars"]}
+
+
+@pytest.fixture(scope="session")
+def asked(told) -> list[str]:
+    """The options that this release was asked to be built with."""
+    table = yaml.safe_load((ROLES / "asterisk_package/vars/main.yml").read_text())
+    releases = {**table["__asterisk_package_releases"], **told.get("asterisk_package_extra_releases", {})}
+    lacks = releases[told["asterisk_package_release"]].get("lacks", [])
+    return [name for name in table["__asterisk_package_enable"] if name not in lacks]
+
+
+def secrets(entry) -> list[str]:
+    """Every password, secret and PIN of what `make lab-info` tells."""
+    found = []
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            found += secrets(value)
+        elif value and key in ("password", "secret", "pin"):
+            found.append(value)
+    return found
+
+
+def test_lab_info_is_complete(lab):
+    assert set(lab) == {"host", "ssh", "sip", "phones", "mailboxes", "ami", "ari", "database"}
+    assert set(lab["ssh"]) == {"port", "user", "key_file"} and lab["ssh"]["port"] == 3524
+    assert set(lab["sip"]) == {"udp", "tcp", "tls", "wss"}
+    assert {"6001", "6002", "6003"} <= set(lab["phones"]) and all(len(phone["password"]) >= 12 for phone in lab["phones"].values())
+    assert all(lab["ami"][name] for name in ("host", "port", "user", "secret"))
+    assert all(lab["ari"][name] for name in ("url", "user", "password"))
+    assert all(lab["database"][name] for name in ("host", "port", "name", "user", "password"))
+    assert len(set(secrets(lab))) == len(secrets(lab)), "a secret is used twice"
+
+
+def test_ssh_takes_keys_alone_on_its_own_port(on_lab):
+    effective = dict(line.split(" ", 1) for line in on_lab("sshd -T").splitlines() if " " in line)
+    assert effective["port"] == "3524"
+    for name in ("passwordauthentication", "permitemptypasswords", "x11forwarding"):
+        assert effective[name] == "no", name
+    assert effective["authenticationmethods"] == "publickey"
+    assert effective["permitrootlogin"] in ("no", "without-password", "prohibit-password")
+    listening = on_lab("ss -Hltnp | grep sshd").splitlines()
+    assert listening and all(":3524 " in line for line in listening), listening
+    assert not on_lab("ls /etc/ssh/*.before-labredes /etc/ssh/*.new 2>/dev/null || true"), "a change is not settled"
+
+
+def test_asterisk_runs_as_itself_and_reports_ready(properties):
+    assert (properties["User"], properties["Group"]) == ("asterisk", "asterisk")
+    assert properties["Type"] == "notify"
+    assert (properties["ActiveState"], properties["SubState"], properties["NRestarts"]) == ("active", "running", "0")
+    assert properties["UnitFileState"] == "enabled"
+
+
+def test_the_process_is_the_users_and_not_roots(on_lab):
+    assert on_lab("ps -C asterisk -o user=").split() == ["asterisk"]
+
+
+def test_every_option_asked_for_is_installed(on_lab, asked):
+    modules = set(on_lab(f"ls {MODULES}").split())
+    wanted = {f"{name}.so" for name in asked if name.islower()}
+    assert len(wanted) > 8 and wanted - modules == set()
+    for name in asked:
+        if sounds := re.match(r"CORE-SOUNDS-(\w+)-(\w+)$", name):
+            place, suffix = f"/var/lib/asterisk/sounds/{sounds[1].lower()}", sounds[2].lower()
+            assert int(on_lab(f"ls {place}/*.{suffix} | wc -l")) > 400, name
+        elif name.startswith("MOH-"):
+            assert int(on_lab("ls /var/lib/asterisk/moh | wc -l")) > 2
+
+
+def test_every_module_to_be_loaded_runs(on_lab):
+    wanted = set(re.findall(r"^(?:pre)?load => (\S+)$", on_lab("cat /etc/asterisk/modules.conf"), re.MULTILINE))
+    shown = on_lab("asterisk -rx 'module show'")
+    running = {line.split()[0] for line in shown.splitlines() if re.search(r"\bRunning\b", line) and "Not Running" not in line}
+    assert len(wanted) > 50 and wanted - running == set()
+
+
+def test_the_package_is_ours_and_the_wanted_one(on_lab, told):
+    release = told["asterisk_package_release"].replace("-", "~")
+    shown = on_lab("dpkg-query --show --showformat='${Package} ${db:Status-Status} ${Version}\\n' '*asterisk*'")
+    installed = [line.split() for line in shown.splitlines() if " installed " in line]
+    assert len(installed) == 1, installed
+    assert installed[0][0] == "labredes-asterisk"
+    assert re.fullmatch(rf"1:{re.escape(release)}\+pbx\.[0-9a-f]{{12}}", installed[0][2]), installed
+    assert release.split("~")[0] in on_lab("asterisk -V")
+    assert on_lab("dpkg --verify labredes-asterisk") == ""
+    assert on_lab("dpkg --audit") == ""
+
+
+def test_the_files_of_the_configuration_are_ours_alone(on_lab):
+    templates = {path.name.removesuffix(".j2") for path in ROLES.glob("*/templates/etc/asterisk/*.j2")}
+    listed = on_lab("cd /etc/asterisk && stat --format='%n %a %U:%G' *").splitlines()
+    # A file that only a later release reads is not written for an earlier one.
+    assert templates - {"websocket_client.conf"} <= {line.split()[0] for line in listed} <= templates
+    assert [line for line in listed if not line.endswith(" 640 root:asterisk")] == []
+    assert on_lab("stat --format='%a %U:%G' /etc/asterisk").strip() == "750 root:asterisk"
+    assert on_lab("cd /etc/asterisk && grep -L 'Ansible managed' * || true") == ""
+
+
+def test_no_secret_can_be_read_by_others(on_lab, lab):
+    patterns = " ".join(f"-e '{secret}'" for secret in secrets(lab))
+    open_files = "find /etc /home /opt /run /srv /usr/local /var -xdev -type f -perm -o=r -print0"
+    assert on_lab(f"{open_files} | xargs -0 grep -lsF {patterns} || true") == ""
+
+
+def test_no_secret_is_in_a_log(on_lab, lab):
+    patterns = " ".join(f"-e '{secret}'" for secret in secrets(lab))
+    # sudo and sshd write down the command that looks for them: what counts is what was there before.
+    assert on_lab(f"grep -rlsF {patterns} /var/log --include='*' --exclude-dir=journal | grep -v auth.log || true") == ""
+    assert on_lab(f"journalctl --no-pager --quiet _COMM=asterisk + _COMM=postgres + _COMM=python3 | grep -cF {patterns} || true").strip() == "0"
+
+
+def test_a_member_of_the_group_may_use_the_console_and_nobody_else(on_lab):
+    nobody = "setpriv --reuid=65534 --regid=65534"
+    member = on_lab(f"{nobody} --groups=$(getent group asterisk | cut -d: -f3) asterisk -rx 'core show version'")
+    assert member.startswith("Asterisk ")
+    assert "Asterisk " not in on_lab(f"{nobody} --clear-groups asterisk -rx 'core show version' 2>&1 || true").splitlines()[0][:9]
+
+
+def test_radius_is_found_where_asterisk_used_to_look(on_lab):
+    assert on_lab("readlink /etc/radiusclient-ng").strip() == "/etc/radcli"
+    assert on_lab("ls /etc/radiusclient-ng/radiusclient.conf").strip()
+
+
+def test_odbc_connects(on_lab):
+    shown = on_lab("asterisk -rx 'odbc show'")
+    assert re.search(r"Name:\s+asterisk\b", shown), shown
+    assert re.search(r"Number of active connections: [1-9]", shown), shown
+    assert "1" in on_lab("asterisk -rx 'cdr show pgsql status'")
+
+
+def test_only_sip_and_ssh_listen_to_the_outside(on_lab):
+    """AMI and ARI are a shell by another name; the database is nobody's business but the exchange's."""
+    tcp = {line.split()[3] for line in on_lab("ss -Hltn").splitlines()}
+    inside = {address for address in tcp if re.match(r"127\.|\[::1\]|\[::ffff:127\.", address)}
+    ports = {address.rsplit(":", 1)[1] for address in tcp - inside}
+    assert ports == {"3524", "5060"}, tcp
+    assert {"127.0.0.1:5038", "127.0.0.1:8088"} <= inside
+
+
+def test_asterisk_starts_without_a_complaint(on_lab):
+    """What it says later may be the fault of a caller, such as these tests."""
+    lines = on_lab("cat /var/log/asterisk/messages").splitlines()
+    begun = max(number for number, line in enumerate(lines) if "modules will be loaded" in line)
+    started = datetime.fromisoformat(lines[begun][1:24])
+    complaints = [line for line in lines[begun:] if re.match(r"\[[^]]+\] (WARNING|ERROR)\[", line)
+                  and datetime.fromisoformat(line[1:24]) < started + timedelta(seconds=10)]
+    assert complaints == []
+
+
+def test_nothing_failed_on_the_host(on_lab):
+    assert on_lab("systemctl --failed --no-legend --plain") == ""
