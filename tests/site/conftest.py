@@ -31,6 +31,7 @@ def room(request) -> Path:
         return
     if request.session.testsfailed:
         pytest.exit("No host is made while other tests fail.", returncode=1)
+    _molecule(request, "destroy")  # of a run that failed; --destroy=never leaves out the first one too
     if _molecule(request, "test", "--destroy=never"):
         pytest.exit("Molecule could not make the host; what it said last tells why.", returncode=1)
     yield ROOT / ".lab" / "molecule"
