@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+import testinfra
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
@@ -60,6 +61,15 @@ def lab(request) -> dict:
 
 
 @pytest.fixture(scope="session")
+def host(lab):
+    """The lab host for testinfra, asked as root over the SSH that everybody uses."""
+    ssh = lab["ssh"]
+    return testinfra.get_host(
+        f"ssh://{ssh['user']}@{lab['host']}:{ssh['port']}", ssh_identity_file=ssh["key_file"], sudo=ssh["user"] != "root",
+        ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes")
+
+
+@pytest.fixture(scope="session")
 def on_lab(lab):
     """A function that runs a command (a shell line) as root on the lab host and returns its output."""
 
@@ -95,7 +105,8 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
         except OSError:
             return
         with connection:
-            subprocess.Popen([*_ssh(lab), f"bash -c {shlex.quote(there)}"], stdin=connection, stdout=connection)
+            subprocess.Popen([*_ssh(lab), f"bash -c {shlex.quote(there)}"], stdin=connection, stdout=connection,
+                             stderr=subprocess.DEVNULL)
 
 
 def _ssh(lab: dict, *options: str) -> list[str]:
