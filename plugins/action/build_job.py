@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
         if state.get("failed"):
             return {**result, **state}
         if not state["done"]:
-            reason = state["progress"].get("error") or "it was ended from outside; run again, it is taken up."
+            reason = state["progress"].get("error") or "the build was ended from outside; run again, it is taken up."
             return {**result, "failed": True, "msg": f"{host}: {reason}"}
         return {**result, "changed": changed, "seconds": round(time.monotonic() - began)}
 

@@ -207,7 +207,7 @@ def compile_all(build):
         if re.match(r"\s+\[(CC|CPP|CXX)", line):
             count[0] += 1
             if count[0] % 5 == 0:
-                build.report(detail="%d of about %d files" % (count[0], total))
+                build.report(detail="%d files, about %d %%" % (count[0], min(99, 100 * count[0] // total)))
 
     build.run(["make", "-j%d" % len(os.sched_getaffinity(0)), "DEBUG=" + build.spec["debug"],
                "ASTDATADIR=/" + DATA], "make", watch)
