@@ -31,10 +31,10 @@ def room(request) -> Path:
         yield Path(os.environ.get("LAB_DIR", ROOT / ".lab"))
         return
     if request.session.testsfailed:
-        pytest.exit("No host is made while other tests fail.", returncode=1)
+        pytest.fail("No host is made while other tests fail.", pytrace=False)
     _molecule(request, "destroy")  # of a run that failed; --destroy=never leaves out the first one too
     if _molecule(request, "test", "--destroy=never"):
-        pytest.exit("Molecule could not make the host; what it said last tells why.", returncode=1)
+        pytest.fail("Molecule could not make the host; what it said last tells why.", pytrace=False)
     yield ROOT / ".lab" / "molecule"
     _molecule(request, "destroy")
 
@@ -43,8 +43,10 @@ def _molecule(request, *command: str) -> int:
     """Run Molecule's scenario of the whole site, live, without its own tests; gives its exit code."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(flush=True)
-        return subprocess.run([Path(sys.executable).with_name("molecule"), "--no-command-borders", *command, "--scenario-name=site"],
-                              cwd=ROOT, env={**os.environ, "VERIFY": "false"}, check=False).returncode
+        tools = Path(sys.executable).parent
+        return subprocess.run(
+            [tools / "molecule", *command, "--no-command-borders", "--scenario-name=site"], cwd=ROOT, check=False,
+            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "VERIFY": "false"}).returncode
 
 
 @pytest.fixture(scope="session")
