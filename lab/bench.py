@@ -21,7 +21,7 @@ import host
 import image
 import upstream
 import yaml
-from shell import run, say
+from shell import LabError, run, say
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROLE = ROOT / "roles/asterisk_package"
@@ -66,6 +66,8 @@ def plain_script(chosen: dict[str, object], place: pathlib.Path) -> str:
     name = chosen.get("asterisk_package_release") or "18.2.0"
     entry = table[name]
     options = [option for option in variables["__asterisk_package_enable"] if option not in entry["lacks"]]
+    if not pathlib.Path(chosen.get("asterisk_package_mirror", "")).is_dir():
+        raise LabError("the plain script is handed its sources: set MIRROR to a directory that holds them")
     mirror = pathlib.Path(chosen["asterisk_package_mirror"])
     shutil.copytree(mirror, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.git"))
     tree = entry.get("archive", {}).get("name", f"asterisk-{name}.tar.gz")
@@ -115,7 +117,8 @@ def main() -> None:
         environment = {**os.environ, "XDG_CACHE_HOME": str(room / "cache")}
         lab = [sys.executable, str(ROOT / "lab/lab.py")]
         where = ["--dir", str(room / "lab")]
-        run(["podman", "rmi", "--force", image.image(suite)], check=False)
+        # Its name alone goes, since other hosts may run from it: the lab has to make it anew.
+        run(["podman", "untag", image.image(suite)])
         try:
             lab_seconds = timed("make lab, with empty caches",
                                 [*lab, "up", *where, "--name", "pbx-bench", "--distribution", suite], env=environment)
@@ -135,4 +138,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LabError as error:
+        say(str(error))
+        raise SystemExit(1) from None
