@@ -78,7 +78,7 @@ def plain_script(chosen: dict[str, object], place: pathlib.Path) -> str:
             run(["git", "-C", clone, "archive", f"--prefix=asterisk-{name}/", "-o", place / tree, entry["commit"]])
     sounds = [
         f"mkdir -p /var/lib/asterisk/{target} && tar -xf ../{archive.name} -C /var/lib/asterisk/{target}"
-        for prefix, target in (("core-sounds-es-wav", "sounds/es"), ("core-sounds-en-wav", "sounds/en"),
+        for prefix, target in (("core-sounds-es-wav", "sounds/es"), ("core-sounds-en-gsm", "sounds/en"),
                                ("moh-opsound-wav", "moh"))
         for archive in place.glob(f"asterisk-{prefix}-*.tar.gz")
     ]

@@ -7,6 +7,7 @@ Environment: RELEASE (of Asterisk), MIRROR (a directory or URL with its sources)
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -44,15 +45,17 @@ def create(options: argparse.Namespace) -> None:
     if owner and owner != str(room):
         raise LabError(f"a host named {options.name} belongs to {owner}; give another --name or remove that one first")
     # Sources come first: they are what can fail before anything is changed.
-    release = {} if options.bare else upstream.choose(*(os.environ.get(n, "") for n in ("RELEASE", "MIRROR", "GIT")))
+    with concurrent.futures.ThreadPoolExecutor() as side_by_side:
+        made = side_by_side.submit(image.image, options.distribution)
+        chosen = {} if options.bare else upstream.choose(*(os.environ.get(n, "") for n in ("RELEASE", "MIRROR", "GIT")))
     if owner and host.running(options.name) and inventory.path(room).exists():
         where = host.address(options.name)
     else:
         forget(options)
         (room / "secrets").mkdir(parents=True, mode=0o700)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "labredes.pbx lab", "-f", room / "key"])
-        where = host.start(options.name, image.image(options.distribution), room)
-    inventory.write(room, options.name, where, release)
+        where = host.start(options.name, made.result(), room)
+    inventory.write(room, options.name, where, chosen)
 
 
 def up(options: argparse.Namespace) -> None:

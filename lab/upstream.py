@@ -27,7 +27,7 @@ GIT = "https://github.com/asterisk/asterisk"
 DEFAULT = "18.2.0"
 MIRRORS = CACHE / "mirror"
 SOUNDS = {
-    "asterisk-core-sounds-en-wav": ("usr/share/asterisk/sounds/en_US_f_Allison/", "1.6.1"),
+    "asterisk-core-sounds-en-gsm": ("usr/share/asterisk/sounds/en_US_f_Allison/", "1.6.1"),
     "asterisk-core-sounds-es-wav": ("usr/share/asterisk/sounds/es_MX_f_Allison/", "1.6.1"),
     "asterisk-moh-opsound-wav": ("usr/share/asterisk/moh/", "2.03"),
 }
@@ -71,7 +71,10 @@ def from_debian() -> tuple[str, dict[str, object], pathlib.Path]:
     """Debian's Asterisk as (version, release entry, mirror directory); fills the directory once."""
     with alone(CACHE / "mirror.lock", "fetching Debian's Asterisk"):
         # release.json is written last: a directory without it is not there.
-        stamps = sorted(MIRRORS.glob("debian-*/release.json"), key=lambda stamp: stamp.stat().st_mtime)
+        # One made for other sounds than today's is not there either.
+        wanted = {f"{package}-{number}.tar.gz" for package, (_, number) in SOUNDS.items()}
+        stamps = [stamp for stamp in sorted(MIRRORS.glob("debian-*/release.json"), key=lambda path: path.stat().st_mtime)
+                  if wanted <= set(json.loads(stamp.read_text())["checksums"])]
         place = stamps[-1].parent if stamps else fill()
     return place.name.removeprefix("debian-"), json.loads((place / "release.json").read_text()), place
 

@@ -1,4 +1,4 @@
-"""Controller side of labredes.pbx.build_job: start, then show progress until it ends."""
+"""Controller side of labredes.pbx.build_job: while it waits, it shows the progress."""
 from __future__ import annotations
 
 import time
@@ -21,8 +21,9 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         host = task_vars["inventory_hostname"]
         began = time.monotonic()
-        state = self._look(arguments, True, task_vars)
-        changed = state.get("changed", False)
+        state = self._look(arguments, task_vars)
+        if state.get("failed") or arguments.get("state") == "started":
+            return {**result, **state}
         shown, shown_at = None, 0.0
         while not state.get("failed") and not state["done"] and state["active"]:
             step = state["progress"]
@@ -36,15 +37,14 @@ class ActionModule(ActionBase):
                         f"{host}: the build is still running after {arguments.get('timeout', 3600)} s; "
                         f"it goes on as unit {arguments['unit']}, and the next run joins it."}
             time.sleep(POLL)
-            state = self._look(arguments, False, task_vars)
+            state = self._look(arguments, task_vars)
         if state.get("failed"):
             return {**result, **state}
         if not state["done"]:
             reason = state["progress"].get("error") or "the build was ended from outside; run again, it is taken up."
             return {**result, "failed": True, "msg": f"{host}: {reason}"}
-        return {**result, "changed": changed, "seconds": round(time.monotonic() - began)}
+        return {**result, "changed": False, "seconds": round(time.monotonic() - began)}
 
-    def _look(self, arguments, start, task_vars):
+    def _look(self, arguments, task_vars):
         """One call of the module on the host."""
-        return self._execute_module(module_name="labredes.pbx.build_job", task_vars=task_vars,
-                                    module_args={**arguments, "start": start})
+        return self._execute_module(module_name="labredes.pbx.build_job", task_vars=task_vars, module_args=arguments)

@@ -10,8 +10,8 @@ short_description: Run a long build on the host, cut off from the network, and s
 version_added: 0.1.0
 author: labredes.pbx (@labredes)
 description:
-  - The build runs as a transient systemd unit without a network, so it outlives a lost connection;
-    asked for again while it runs, it is joined, and when its result exists it is not run at all.
+  - The build runs as a transient systemd unit without a network, so it outlives a lost connection,
+    and other steps may run meanwhile. When its result exists it is not run at all.
   - The build keeps C(progress.json) in its directory; the controller shows it while it waits.
 options:
   unit:
@@ -23,10 +23,9 @@ options:
     type: path
     required: true
   argv:
-    description: The command with its arguments.
+    description: The command with its arguments, for O(state=started).
     type: list
     elements: str
-    required: true
   creates:
     description: The file that exists when the build is whole.
     type: path
@@ -35,22 +34,33 @@ options:
     description: Seconds after which the wait is given up; the build itself goes on.
     type: int
     default: 3600
-  start:
-    description: Whether to start the build, or only look at it. Set by the action.
-    type: bool
-    default: true
+  state:
+    description:
+      - V(started) sees to it that the build runs, unless its result exists, and does not wait.
+      - V(finished) waits for the build that was started, showing its progress.
+    type: str
+    choices: [started, finished]
+    required: true
 attributes:
   check_mode:
     support: none
 """
 
 EXAMPLES = r"""
-- name: Build the package
+- name: Start the build
   labredes.pbx.build_job:
     unit: labredes-asterisk-0123456789ab
     work: /var/cache/labredes-pbx/0123456789ab
     argv: [/usr/bin/python3, build_package.py, spec.json]
     creates: /var/cache/labredes-pbx/0123456789ab/asterisk.deb
+    state: started
+
+- name: Wait for it
+  labredes.pbx.build_job:
+    unit: labredes-asterisk-0123456789ab
+    work: /var/cache/labredes-pbx/0123456789ab
+    creates: /var/cache/labredes-pbx/0123456789ab/asterisk.deb
+    state: finished
 """
 
 RETURN = r"""
@@ -88,16 +98,16 @@ def main():
     module = AnsibleModule(argument_spec={
         "unit": {"type": "str", "required": True},
         "work": {"type": "path", "required": True},
-        "argv": {"type": "list", "elements": "str", "required": True},
+        "argv": {"type": "list", "elements": "str"},
         "creates": {"type": "path", "required": True},
         "timeout": {"type": "int", "default": 3600},
-        "start": {"type": "bool", "default": True},
-    })
+        "state": {"type": "str", "choices": ["started", "finished"], "required": True},
+    }, required_if=[("state", "started", ["argv"])])
     unit = module.params["unit"] + ".service"
     done = os.path.exists(module.params["creates"])
     active = module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0
     changed = False
-    if module.params["start"] and not done and not active:
+    if module.params["state"] == "started" and not done and not active:
         module.run_command(["systemctl", "reset-failed", unit])
         code, _, complaint = module.run_command([
             "systemd-run", "--unit", unit, "--quiet",

@@ -280,7 +280,7 @@ def package(build):
         stream.write(POSTINST)
     os.chmod(os.path.join(control, "postinst"), 0o755)
     target = os.path.join(build.work, wanted["file"])
-    build.run(["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z3", build.stage, target + ".new"],
+    build.run(["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z1", build.stage, target + ".new"],
               "dpkg-deb")
     os.replace(target + ".new", target)
 
