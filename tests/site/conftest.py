@@ -154,9 +154,9 @@ class Telephones:
         """A registered phone that nobody answers."""
         return sipp.Phone(self.stack, self.account(number), "ring")
 
-    def refusing(self, number: str, status: str = "486 Busy Here") -> sipp.Phone:
-        """A registered phone that refuses each call with this status."""
-        return sipp.Phone(self.stack, self.account(number), "refuse", status=status)
+    def refusing(self, number: str, how: str = "busy") -> sipp.Phone:
+        """A registered phone that refuses each call: busy (486) or decline (603)."""
+        return sipp.Phone(self.stack, self.account(number), how)
 
 
 @pytest.fixture

@@ -149,15 +149,15 @@ class Line:
         self.since = 0  # what was heard before this offset was asked about already
 
     def answered(self, seconds: float = STEP_SECONDS) -> bool:
-        """Wait until the exchange answers; RTP begins then. False if it refuses, or has not answered in so many seconds."""
-        deadline = time.monotonic() + seconds
-        while self.media.remote is None and time.monotonic() < deadline:
-            port = _rtp_port(self.place)
-            if port:
-                self.media.open(self.account.host, port)
-            elif self.process.poll() is not None:
-                return False
-            time.sleep(0.02)
+        """Wait until the exchange answers. False if it refuses, or has not answered in so many seconds."""
+        within(seconds, lambda: self.open() and self.code == 200 or self.over)
+        return self.media.remote is not None and self.code == 200
+
+    def open(self) -> bool:
+        """Whether there is RTP, be the call answered or not; it begins with the first question."""
+        port = None if self.media.remote else _rtp_port(self.place)
+        if port:
+            self.media.open(self.account.host, port)
         return self.media.remote is not None
 
     def hears(self, name: str, seconds: float = STEP_SECONDS, again: bool = False) -> bool:
@@ -236,12 +236,12 @@ class Line:
 
 
 class Phone:
-    """A registered phone that meets every call alike: the scenario answer, ring, or refuse with a status.
+    """A registered phone that meets every call alike: the scenario answer, ring, busy or decline.
 
     seconds: how long it rings before it answers.
     """
 
-    def __init__(self, stack: ExitStack, account: Account, scenario: str, status: str = "486 Busy Here", seconds: float = 0.2):
+    def __init__(self, stack: ExitStack, account: Account, scenario: str, seconds: float = 0.2):
         self.account = account
         self.place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.media = Media(local_address(account.host))
@@ -249,17 +249,17 @@ class Phone:
         self.port = free_port(account.host)
         self.registration = register(account, self.port)
         assert self.registration.code == 200, self.registration
-        stack.callback(self.leave)
         self.process = _start([
             *_command(account, scenario, account.number, self.place, self.port, seconds=300, calls=1000),
-            "-d", str(round(seconds * 1000)), "-key", "status", status,
-            "-key", "rtp_port", str(self.media.port), "-trace_logs", "-log_file", str(self.place / "log")])
-        stack.callback(_end, self.process)
+            "-d", str(round(seconds * 1000)), "-key", "rtp_port", str(self.media.port),
+            "-trace_logs", "-log_file", str(self.place / "log")])
+        stack.callback(self.leave)
         _listening(self.process, account.host, self.port)
 
     def leave(self) -> None:
         """End the registration, as a phone that is switched off properly."""
-        register(self.account, free_port(self.account.host), expires=0)
+        _end(self.process)
+        register(self.account, self.port, expires=0)
 
     @property
     def invited(self) -> int:
