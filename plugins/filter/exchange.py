@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
 import yaml
+from ansible_collections.labredes.pbx.plugins.plugin_utils.exchange_text import number_problems, text_problems
 
 DOCUMENTATION = r"""
 name: exchange_problems
@@ -25,41 +25,99 @@ options:
     description: Numbers of the conferences, as in C(pbx_conferences).
     type: list
     elements: str
+  queues:
+    description: The queues, as in C(pbx_queues).
+    type: list
+    elements: dict
+  call_centres:
+    description: The call centres, as in C(pbx_call_centres).
+    type: list
+    elements: dict
+  applications:
+    description: Numbers that are handed over to ARI, as in C(pbx_applications).
+    type: list
+    elements: dict
+  codes:
+    description: The codes of services, as in C(pbx_codes).
+    type: dict
+  agent_seconds:
+    description: Seconds after which an agent who takes no call is logged off, as in C(pbx_agent_seconds).
+    type: int
 """
 
-NUMBER = re.compile(r"[0-9]{2,10}\Z")
-# What would end a value, start a comment, or be expanded in Asterisk's configuration files.
-BREAKS = re.compile(r'["\\;<>\[\]{}$`\x00-\x1f\x7f]')
-NAME_LENGTH = 79  # what a call record's column holds is 80, with its end
+CODES = ("voicemail", "agent_login", "queue_join", "queue_leave", "forward", "unforward")
 
 
-def exchange_problems(phones, conferences=()):
+def exchange_problems(phones, conferences=(), queues=(), call_centres=(), applications=(), codes=None, agent_seconds=15):
     """One sentence for each thing that is wrong, naming the entry and the cure."""
-    problems = []
-    owners = {}
+    codes = codes or {}
+    problems = [f"pbx_codes.{key} is no service; the services are {', '.join(CODES)}." for key in codes if key not in CODES]
     named = [(f"pbx_phones[{place}]", phone["number"]) for place, phone in enumerate(phones)]
     named += [(f"pbx_conferences[{place}]", number) for place, number in enumerate(conferences)]
-    for entry, number in named:
-        number = str(number)
-        if not NUMBER.match(number):
-            problems.append(f"{entry}: {number!r} is no number that can be dialled; give 2 to 10 digits, in quotes.")
-        elif number in owners:
-            problems.append(f"{entry}: {number} is taken by {owners[number]}; give it another number.")
-        else:
-            owners[number] = entry
+    for variable, entries in (("pbx_queues", queues), ("pbx_call_centres", call_centres), ("pbx_applications", applications)):
+        named += [(f"{variable}[{place}]", entry["number"]) for place, entry in enumerate(entries)]
+    named += [(f"pbx_codes.{key}", codes[key]) for key in CODES if codes.get(key)]
+    problems += number_problems(named)
     for place, phone in enumerate(phones):
-        problems += name_problems(f"pbx_phones[{place}] ({phone['number']})", phone.get("name", ""))
+        problems += phone_problems(f"pbx_phones[{place}] ({phone['number']})", phone)
+    agents = {str(phone["number"]) for phone in phones if phone.get("agent")}
+    known = {str(phone["number"]) for phone in phones}
+    problems += queue_problems(queues, known, agents, agent_seconds)
+    for place, centre in enumerate(call_centres):
+        problems += call_centre_problems(f"pbx_call_centres[{place}] ({centre['number']})", centre, known)
+    for place, entry in enumerate(applications):
+        problems += text_problems(f"pbx_applications[{place}] ({entry['number']})", "application", entry["application"], "word")
     return problems
 
 
-def name_problems(entry, name):
-    """Sentences about a name that would break a configuration file or a call record."""
-    found = BREAKS.search(name)
-    if found:
-        return [f"{entry}: the name {name!r} holds {found.group()!r}, which would break Asterisk's files; leave it out."]
-    if len(name.encode()) > NAME_LENGTH or name != name.strip():
-        return [f"{entry}: the name {name!r} is longer than {NAME_LENGTH} bytes or begins or ends with a space; trim it."]
-    return []
+def phone_problems(entry, phone):
+    """Sentences about what a phone is called and where its mail goes."""
+    kinds = {"name": "name", "agent": "agent", "email": "mail", "pager": "mail", "pin": "pin"}
+    problems = []
+    for key, kind in kinds.items():
+        if phone.get(key) is not None:
+            problems += text_problems(entry, key, phone[key], kind)
+    if phone.get("mailbox", True) is False and phone.get("pin"):
+        problems.append(f"{entry}: has a pin and no mailbox; take out one of the two.")
+    return problems
+
+
+def queue_problems(queues, known, agents, agent_seconds):
+    """Sentences about queues whose names clash, whose agents are none, or whose times cannot work."""
+    problems, names = [], {}
+    for place, queue in enumerate(queues):
+        entry = f"pbx_queues[{place}] ({queue['name']})"
+        problems += text_problems(entry, "name", queue["name"], "word")
+        if queue["name"].lower() in (*names, "general"):
+            problems.append(f"{entry}: the name is taken by {names.get(queue['name'].lower(), 'Asterisk')}; give it another.")
+        names[queue["name"].lower()] = entry
+        listed = [str(number) for number in queue.get("agents") or []]
+        for number in dict.fromkeys(listed):
+            if number not in known:
+                problems.append(f"{entry}: the agent {number} is no phone; add it to pbx_phones or take it out.")
+            elif number not in agents:
+                problems.append(f"{entry}: phone {number} has no agent's name; give it agent: in pbx_phones or take it out.")
+            if listed.count(number) > 1:
+                problems.append(f"{entry}: the agent {number} is listed twice; take one out.")
+        ring, wait = int(queue.get("timeout", 20)), int(queue.get("max_wait", 120))
+        if ring <= int(agent_seconds):
+            problems.append(f"{entry}: timeout {ring} must be longer than the {agent_seconds} s of pbx_agent_seconds.")
+        if wait < ring:
+            problems.append(f"{entry}: max_wait {wait} is shorter than timeout {ring}; nobody could answer in time.")
+    return problems
+
+
+def call_centre_problems(entry, centre, known):
+    """Sentences about departments that cannot be dialled or lead nowhere."""
+    problems = [] if centre["departments"] else [f"{entry}: has no departments; give at least one."]
+    if int(centre.get("tries", 5)) < 1:
+        problems.append(f"{entry}: tries {centre['tries']} lets nobody choose; give at least 1.")
+    for key, number in centre["departments"].items():
+        if not (str(key).isascii() and str(key).isdigit() and len(str(key)) <= 4):
+            problems.append(f"{entry}: {key!r} is no choice that can be dialled; give 1 to 4 digits, in quotes.")
+        if str(number) not in known:
+            problems.append(f"{entry}: department {key} leads to {number}, which is no phone; add it to pbx_phones.")
+    return problems
 
 
 def unknown_variables(names, rooms, roles):

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg2
@@ -17,6 +19,9 @@ import testinfra
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
+
+import sipp  # noqa: E402  it needs the collection
+from prompts import Prompts  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -117,3 +122,70 @@ def _ssh(lab: dict, *options: str) -> list[str]:
     settings = ["BatchMode=yes", "ConnectTimeout=10", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
     given = [word for setting in settings for word in ("-o", setting)]
     return ["ssh", "-q", "-i", ssh["key_file"], "-p", str(ssh["port"]), *given, *options, f"{ssh['user']}@{lab['host']}"]
+
+
+@pytest.fixture(scope="session")
+def prompts(lab) -> Prompts:
+    """The exchange's Spanish prompts, as its own files have them."""
+    archive = subprocess.run([*_ssh(lab), "tar -cz -C /var/lib/asterisk/sounds/es ."], capture_output=True, timeout=60, check=True)
+    return Prompts.of(archive.stdout)
+
+
+class Telephones:
+    """What a test dials and answers with; everything is hung up and unregistered when it is over."""
+
+    def __init__(self, lab: dict, prompts: Prompts, stack: ExitStack):
+        self.lab, self.prompts, self.stack = lab, prompts, stack
+
+    def account(self, number: str, password: str | None = None) -> sipp.Account:
+        """The account of a phone; password replaces the right one."""
+        known = self.lab["phones"].get(number, {}).get("password")
+        return sipp.Account(number, password or known, self.lab["host"], self.lab["sip"]["udp"])
+
+    def dial(self, caller: str, number: str, answered: bool = True, **more) -> sipp.Line:
+        """Call a number from a phone that need not be registered; answered: wait until it is."""
+        line = sipp.Line(self.stack, self.account(caller), number, self.prompts, **more)
+        assert not answered or line.answered(), line
+        return line
+
+    def answering(self, number: str, seconds: float = 0.2) -> sipp.Phone:
+        """A registered phone that answers each call after ringing so long."""
+        return sipp.Phone(self.stack, self.account(number), "answer", seconds=seconds)
+
+    def ringing(self, number: str) -> sipp.Phone:
+        """A registered phone that nobody answers."""
+        return sipp.Phone(self.stack, self.account(number), "ring")
+
+    def refusing(self, number: str, how: str = "busy") -> sipp.Phone:
+        """A registered phone that refuses each call: busy (486) or decline (603)."""
+        return sipp.Phone(self.stack, self.account(number), how)
+
+
+@pytest.fixture
+def telephones(lab, prompts, on_lab) -> Telephones:
+    """Telephones by SIPp for one test; the next one begins when the exchange has done with all calls of this one."""
+    with ExitStack() as stack:
+        yield Telephones(lab, prompts, stack)
+    sipp.within(8, lambda: on_lab("asterisk -rx 'core show channels count'").startswith("0 active channels"))
+
+
+@pytest.fixture
+def records(database):
+    """A function that waits for the call records written since the test began, and gives them as dictionaries.
+
+    count: how many are expected; a moment more is waited for one too many.
+    """
+
+    def ask(begun: int = 0) -> list[dict]:
+        with database.cursor() as cursor:
+            cursor.execute("SELECT * FROM cdr WHERE id > %s ORDER BY id", (begun,))
+            return [dict(zip([column.name for column in cursor.description], row)) for row in cursor.fetchall()]
+
+    begun = max((row["id"] for row in ask()), default=0)
+
+    def new(count: int = 1, seconds: float = 8) -> list[dict]:
+        sipp.within(seconds, lambda: len(ask(begun)) >= count)
+        time.sleep(0.7)
+        return ask(begun)
+
+    return new

@@ -8,6 +8,7 @@ whose frames tell whose they are (SIPp 3.6 counts only what it sends).
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from ansible_collections.labredes.pbx.plugins.module_utils.rtp import Stream
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import wait
+from media import Media
+from prompts import Prompts
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "sipp"
 STEP_SECONDS = 10  # for one SIPp step: a registration, setting up a call, hanging up
@@ -119,8 +122,179 @@ class Leg:
 
     def rtp_port(self) -> int | None:
         """The RTP port of the exchange, once SIPp has logged it."""
-        match = re.search(r"rtp (\d+)\s", _read(self.place / "log"))
-        return int(match.group(1)) if match else None
+        return _rtp_port(self.place)
+
+
+class Line:
+    """One call of a phone under test, led step by step: dial, hear, press keys, hang up or be hung up on.
+
+    display: the name the caller gives itself, quotes and all, as bytes or text; talking: or silent at first; the stack ends the call at the latest.
+    """
+
+    def __init__(self, stack: ExitStack, account: Account, number: str, prompts: Prompts, display: bytes | str = b'""',
+                 talking: bool = True):
+        self.account, self.prompts = account, prompts
+        self.place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.media = Media(local_address(account.host))
+        self.media.talking = talking
+        stack.callback(self.media.close)
+        self.call_id = secrets.token_hex(12)
+        self.port = free_port(account.host)
+        self.process = _start([
+            *_command(account, "dial", number, self.place, self.port, seconds=300), "-cid_str", self.call_id,
+            "-key", "caller", account.number, "-key", "display", display,
+            "-key", "rtp_port", str(self.media.port), "-trace_logs", "-log_file", str(self.place / "log")])
+        stack.callback(_end, self.process)
+        stack.callback(self.hang_up)
+        self.since = 0  # what was heard before this offset was asked about already
+
+    def answered(self, seconds: float = STEP_SECONDS) -> bool:
+        """Wait until the exchange answers. False if it refuses, or has not answered in so many seconds."""
+        within(seconds, lambda: self.open() and self.code == 200 or self.over)
+        return self.media.remote is not None and self.code == 200
+
+    def open(self) -> bool:
+        """Whether there is RTP, be the call answered or not; it begins with the first question."""
+        port = None if self.media.remote else _rtp_port(self.place)
+        if port:
+            self.media.open(self.account.host, port)
+        return self.media.remote is not None
+
+    def hears(self, name: str, seconds: float = STEP_SECONDS, again: bool = False) -> bool:
+        """Wait until the prompt has been heard to its end after the ones asked about before; again: from the start of the call."""
+        return self.hears_any(name, seconds=seconds, again=again) == name
+
+    def hears_any(self, *names: str, seconds: float = STEP_SECONDS, again: bool = False) -> str | None:
+        """Wait until one of these prompts has been heard to its end, and say which."""
+        since = 0 if again else self.since
+        deadline = time.monotonic() + seconds
+        while True:
+            over = self.over or time.monotonic() > deadline
+            audio = bytes(self.media.heard)
+            for name in names:
+                if self.prompts[name].whole(audio, since):
+                    end = self.prompts[name].find(audio, since) + self.prompts[name].samples - 400
+                    self.since = max(self.since, end)
+                    within(2, lambda: self.over or len(self.media.heard) >= end + 800)
+                    return name
+            if over:
+                return None
+            time.sleep(0.05)
+
+    def heard(self) -> list[str]:
+        """Every prompt of the exchange that has been heard so far."""
+        return self.prompts.heard(bytes(self.media.heard))
+
+    def hears_party(self, other: Media, seconds: float = STEP_SECONDS, frames: int = 25) -> bool:
+        """Wait until so many more frames of another party have been heard than until now."""
+        since = len(self.media.heard)
+        return within(seconds, lambda: self.media.frames_of(other, since) >= frames)
+
+    def sound(self, seconds: float) -> float:
+        """Which part of the next seconds is not silence: 0 for no RTP at all or silent frames, up to 1."""
+        since = len(self.media.heard)
+        time.sleep(seconds)
+        loud = sum(value & 0x7F < 0x70 for value in self.media.heard[since:])
+        return loud / (8000 * seconds)
+
+    @property
+    def over(self) -> bool:
+        """Whether the call has ended, on whichever side."""
+        return self.process.poll() is not None
+
+    def ended(self, seconds: float = STEP_SECONDS) -> bool:
+        """Wait until the exchange has ended the call; False if it has not, or we had hung up."""
+        within(seconds, lambda: self.over)
+        return bool(re.search(r"^BYE ", _received(_read(self.place / "messages")), re.MULTILINE))
+
+    def hang_up(self) -> None:
+        """End the call, if it has not ended."""
+        deadline = time.monotonic() + 3
+        while not self.over and time.monotonic() < deadline:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as teller:
+                here = local_address(self.account.host)
+                teller.bind((here, 0))
+                teller.sendto((f"INFO sip:x@{here}:{self.port} SIP/2.0\r\nVia: SIP/2.0/UDP {here}:{teller.getsockname()[1]};branch=z9hG4bKx\r\n"
+                               f"From: <sip:x@{here}>;tag=x\r\nTo: <sip:x@{here}>\r\nCall-ID: {self.call_id}\r\nCSeq: 1 INFO\r\n"
+                               "Content-Length: 0\r\n\r\n").encode(), (here, self.port))
+            within(1, lambda: self.over)
+
+    @property
+    def code(self) -> int | None:
+        """The final response to the call so far."""
+        return self.outcome().code
+
+    def outcome(self) -> Outcome:
+        """What the call has come to so far."""
+        codes = _codes(_read(self.place / "messages"), "INVITE")
+        return Outcome(next((code for code in reversed(codes) if code >= 200), None), codes, self.process.poll(),
+                       _read(self.place / "errors")[-2000:])
+
+    def __repr__(self) -> str:
+        """What a failed assertion shows."""
+        return f"<{self.account.number}'s call: {self.outcome()}, heard {len(self.media.heard) // 8000} s: {self.heard()}>"
+
+
+class Phone:
+    """A registered phone that meets every call alike: the scenario answer, ring, busy or decline.
+
+    seconds: how long it rings before it answers.
+    """
+
+    def __init__(self, stack: ExitStack, account: Account, scenario: str, seconds: float = 0.2):
+        self.account = account
+        self.place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.media = Media(local_address(account.host))
+        stack.callback(self.media.close)
+        self.port = free_port(account.host)
+        self.registration = register(account, self.port)
+        assert self.registration.code == 200, self.registration
+        self.process = _start([
+            *_command(account, scenario, account.number, self.place, self.port, seconds=300, calls=1000),
+            "-d", str(round(seconds * 1000)), "-key", "rtp_port", str(self.media.port),
+            "-trace_logs", "-log_file", str(self.place / "log")])
+        stack.callback(self.leave)
+        _listening(self.process, account.host, self.port)
+
+    def leave(self) -> None:
+        """End the registration, as a phone that is switched off properly."""
+        _end(self.process)
+        register(self.account, self.port, expires=0)
+
+    @property
+    def invited(self) -> int:
+        """How many calls have come."""
+        return len(set(re.findall(r"^INVITE .*?^Call-ID: (\S+)", self.trace(), re.MULTILINE | re.DOTALL)))
+
+    def callers(self) -> list[str]:
+        """The From of each call that came."""
+        return re.findall(r"^INVITE .*?^From: ([^\n]*)", self.trace(), re.MULTILINE | re.DOTALL)
+
+    def talks(self, seconds: float = STEP_SECONDS) -> bool:
+        """Wait for a call, and begin to send RTP to it."""
+        within(seconds, lambda: _rtp_port(self.place))
+        if port := _rtp_port(self.place):
+            self.media.open(self.account.host, port)
+        return bool(port)
+
+    def messages(self) -> list[tuple[bool, int]]:
+        """Every message-waiting indication that came: (waiting, number of new messages)."""
+        told = re.findall(r"^Messages-Waiting: (yes|no)(?:.*?^Voice-Message: (\d+)/)?", self.trace(), re.MULTILINE | re.DOTALL)
+        return [(waiting == "yes", int(new or 0)) for waiting, new in told]
+
+    def trace(self) -> str:
+        """All that came from the exchange."""
+        return _received(_read(self.place / "messages"))
+
+
+def within(seconds: float, happens) -> bool:
+    """Wait until happens() is true; False if it is not in so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not happens():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _talk(host: str, caller: Leg, answerer: Leg | None, frames: int) -> None:
@@ -150,14 +324,15 @@ def free_port(host: str) -> int:
         return probe.getsockname()[1]
 
 
-def _command(account: Account, scenario: str, service: str, place: Path, local_port: int) -> list[str]:
+def _command(account: Account, scenario: str, service: str, place: Path, local_port: int, seconds: int = 3 * STEP_SECONDS,
+             calls: int = 1) -> list[str]:
     """The part of SIPp's command line that every scenario has."""
     local = local_address(account.host)
     return [
-        "sipp", f"{account.host}:{account.port}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-m", "1", "-nostdin",
+        "sipp", f"{account.host}:{account.port}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-m", str(calls), "-nostdin",
         "-aa",  # answers OPTIONS, by which the exchange asks whether the phone is there
         "-i", local, "-p", str(local_port), "-s", service, "-au", account.number, "-ap", account.password,
-        "-timeout", f"{3 * STEP_SECONDS}s", "-timeout_error", "-recv_timeout", str(STEP_SECONDS * 1000),
+        "-timeout", f"{seconds}s", "-timeout_error", "-recv_timeout", str(max(STEP_SECONDS, seconds // 3) * 1000),
         "-trace_msg", "-message_file", str(place / "messages"), "-trace_err", "-error_file", str(place / "errors"),
     ]
 
@@ -185,13 +360,28 @@ def _finish(process: subprocess.Popen, place: Path, method: str, seconds: float)
 
 def _codes(trace: str, method: str) -> tuple[int, ...]:
     """The status codes of the responses to method that a message trace says were received."""
-    received = re.findall(r"message received.*?\n\n(.*?)(?=\n-{20,}|\Z)", trace.replace("\r", ""), re.DOTALL)
     found = []
-    for message in received:
+    for message in _messages(trace):
         status = re.match(r"SIP/2\.0 (\d{3})", message)
         if status and re.search(rf"^CSeq:\s*\d+ {method}$", message, re.MULTILINE | re.IGNORECASE):
             found.append(int(status.group(1)))
     return tuple(found)
+
+
+def _messages(trace: str) -> list[str]:
+    """The messages that a message trace says were received."""
+    return re.findall(r"message received.*?\n\n(.*?)(?=\n-{20,}|\Z)", trace.replace("\r", ""), re.DOTALL)
+
+
+def _received(trace: str) -> str:
+    """The messages that a message trace says were received, as one text."""
+    return "\n".join(_messages(trace))
+
+
+def _rtp_port(place: Path) -> int | None:
+    """The RTP port of the exchange in the last call of a SIPp, once it has logged it."""
+    ports = re.findall(r"rtp (\d+)\s", _read(place / "log"))
+    return int(ports[-1]) if ports else None
 
 
 def _listening(process: subprocess.Popen, host: str, port: int) -> None:

@@ -108,3 +108,12 @@ def _new_records(database, before: set) -> list:
     with database.cursor() as cursor:
         cursor.execute("SELECT uniqueid, sequence, src, dst, disposition, billsec FROM cdr")
         return [row[2:] for row in cursor.fetchall() if row[:2] not in before]
+
+
+def test_keys_that_one_phone_presses_reach_the_other(telephones):
+    callee = telephones.answering("6002")
+    caller = telephones.dial("6001", "6002")
+    assert callee.talks() and caller.hears_party(callee.media)
+    caller.media.press("19*0#")
+    callee.media.press("55")
+    assert sipp.within(2, lambda: (callee.media.keys, caller.media.keys) == ("19*0#", "55")), (callee.media.keys, caller.media.keys)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 SECTION = re.compile(r"\[(?P<name>[^\[\]]+)\](?:\((?P<marks>[^()]+)\))?$")
-SETTING = re.compile(r"(?P<key>[A-Za-z][\w.-]*)\s*(?:=>|=)\s*(?P<value>.*)$")
+SETTING = re.compile(r"(?P<key>[A-Za-z0-9][\w.-]*)\s*(?:=>|=)\s*(?P<value>.*)$")
 
 
 @dataclass
@@ -28,7 +28,7 @@ def parse(text: str) -> list[Section]:
     sections: list[Section] = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
-        if not line or line.startswith(";"):
+        if not line or line.startswith((";", "#include ")):
             continue
         if raw != raw.strip() and not line.startswith("same"):
             raise ValueError(f"line {number} begins or ends with a space: {raw!r}")

@@ -36,11 +36,16 @@ HANDED_OVER = {
 # As far from the defaults as a description may be.
 UNUSUAL = {
     "pbx_language": "en",
-    "pbx_phones": [{"number": str(number), "name": f"Teléfono {number} d'Émile", "password": "kR7vTz0q.Wm2~xBn5c!*^@"}
+    "pbx_phones": [{"number": str(number), "name": f"Teléfono {number} d'Émile", "password": "kR7vTz0q.Wm2~xBn5c!*^@",
+                    **({"agent": "Ana d'Émile", "mailbox": False, "webrtc": True} if number == 200 else {})}
                    for number in range(200, 210)],
     "pbx_conferences": ["90", "9001"],
     "pbx_codecs": ["alaw", "g722"],
-    "pbx_sip_transports": ["tcp"],
+    "pbx_sip_transports": ["tcp", "tls", "wss"],
+    "pbx_queues": [{"name": "Ventas", "number": "8002", "agents": ["200"]}, {"name": "b", "number": "8003"}],
+    "pbx_call_centres": [{"number": "999", "departments": {"12": "201", 3: 202}}, {"number": "998", "departments": {"0": "200"}}],
+    "pbx_applications": [{"number": "9000", "application": "hola"}],
+    "pbx_codes": {"voicemail": "*99"},
     "pbx_sip_bind": "192.0.2.10",
     "pbx_sip_port": 15060,
     "pbx_realm": "pbx.example.org",
@@ -52,6 +57,7 @@ UNUSUAL = {
     "asterisk_group_members": ["ana"],
     "asterisk_ari_users": [],
     "asterisk_ami_bind": "0.0.0.0",
+    "asterisk_http_tls": True,
     "asterisk_ami_users": [{"name": "events", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]}, {"name": "b"}],
     "asterisk_extra_modules": ["app_echo"],
     "system_unattended_upgrades": False,

@@ -95,6 +95,13 @@ def pjsip_conf(text: str, _system: str) -> None:
                 assert (type_, name) in typed, f"[{section.name}] refers to {type_} {name}, which does not exist"
 
 
+def lua(text: str, _system: str) -> None:
+    """A program that Lua 5.2 reads, and that makes no global but the one that Asterisk looks for."""
+    listed = subprocess.run(["luac5.2", "-p", "-l", "-"], input=text, capture_output=True, text=True, check=False)
+    assert listed.returncode == 0, listed.stderr
+    assert set(re.findall(r"SETTABUP.*_ENV \"(\w+)\"", listed.stdout)) == {"extensions"}
+
+
 def asterisk_conf_empty(text: str, _system: str) -> None:
     """A file that must be there and says nothing."""
     assert asterisk_files.parse(text) == []
@@ -180,6 +187,7 @@ CHECKERS = {
     r"/etc/asterisk/pjsip\.conf": pjsip_conf,
     r"/etc/asterisk/acl\.conf": asterisk_conf_empty,
     r"/etc/asterisk/[a-z_]+\.conf": asterisk_conf,
+    r"/etc/asterisk/extensions\.lua": lua,
     r"/etc/systemd/system/[a-z.-]+\.(service|timer)(\.d/[a-z0-9-]+\.conf)?": unit,
     r"/etc/odbc\.ini": ini,
     r"/etc/logrotate\.d/[a-z-]+": logrotate,

@@ -1,0 +1,120 @@
+"""The ear, mouth and fingers of a telephone under test: PCMU and telephone events over RTP (RFC 3550, RFC 4733).
+
+What is sent is not sound but a random mark, repeated, with no byte that a conference or a recording would change; the
+far end counts the mark in what it hears. What is received is kept, in the order it came, to be compared with prompts.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+
+FRAME_SECONDS = 0.02
+FRAME_SAMPLES = 160
+EVENT = 101  # the payload type that the scenarios offer for telephone events
+KEYS = "0123456789*#"
+HEADER = struct.Struct("!BBHII")
+CHANGED = {0x7F, 0xFF, 0x00, 0x02}  # negative zero and the loudest values do not come back from a mixer as they went
+
+
+class Media:
+    """One RTP socket of this machine, driven by a thread of its own until close().
+
+    host: the local IPv4 address; the port is chosen by the system.
+    """
+
+    def __init__(self, host: str):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.port = self.socket.getsockname()[1]
+        self.mark = bytes(secrets.choice([value for value in range(256) if value not in CHANGED]) for _ in range(16))
+        self.source = secrets.randbits(32)
+        self.remote: tuple[str, int] | None = None
+        self.talking = True  # else silence is sent
+        self.heard = bytearray()  # PCMU as it came
+        self.keys = ""  # what the far end pressed
+        self._keyed = None
+        self._seen: deque[tuple[int, int]] = deque(maxlen=64)  # of late duplicates
+        self._plan: deque[tuple[int, int, bool]] = deque()  # telephone events to send, one entry a frame
+        self._sequence = self._time = self._event_time = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def open(self, host: str, port: int) -> None:
+        """Begin to send to the exchange."""
+        self.remote = (host, port)
+
+    def press(self, keys: str, seconds: float = 0.1, pause: float = 0.1, wait: bool = True) -> None:
+        """Press keys one after another, each so long and with such a pause; returns when all are sent, if asked to."""
+        for key in keys:
+            for frame in range(round(seconds / FRAME_SECONDS)):
+                self._plan.append((KEYS.index(key), frame + 1, False))
+            self._plan.append((KEYS.index(key), round(seconds / FRAME_SECONDS), True))
+            self._plan.extend([(-1, 0, False)] * round(pause / FRAME_SECONDS))
+        while wait and self._plan and not self._closed:
+            time.sleep(FRAME_SECONDS)
+
+    def frames_of(self, other: Media, since: int = 0) -> float:
+        """How many frames of another party have been heard, counted from an offset in what was heard."""
+        return self.heard.count(other.mark, since) * len(self.mark) / FRAME_SAMPLES
+
+    def close(self) -> None:
+        """Fall silent and give the port back."""
+        self._closed = True
+        self._thread.join()
+        self.socket.close()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._closed:
+            if select.select([self.socket], [], [], max(0.0, due - time.monotonic()))[0]:
+                self._receive()
+            if time.monotonic() >= due:
+                due += FRAME_SECONDS
+                if self.remote:
+                    self._send()
+
+    def _send(self) -> None:
+        """Send what belongs into this frame: a telephone event, or the mark."""
+        self._time += FRAME_SAMPLES
+        key, frame, last = self._plan.popleft() if self._plan else (-1, 0, False)
+        if key < 0:
+            sound = self.mark * (FRAME_SAMPLES // len(self.mark)) if self.talking else b"\xff" * FRAME_SAMPLES
+            self._packet(0, self._time, sound, first=self._sequence == 0)
+            return
+        if frame == 1 and not last:
+            self._event_time = self._time
+        for _copy in range(3 if last else 1):  # the end of an event is said three times
+            event = struct.pack("!BBH", key, 0x80 * last | 10, frame * FRAME_SAMPLES)
+            self._packet(EVENT, self._event_time, event, first=frame == 1 and not last)
+
+    def _packet(self, kind: int, stamp: int, payload: bytes, first: bool) -> None:
+        self._sequence = self._sequence + 1 & 0xFFFF
+        head = HEADER.pack(0x80, kind | 0x80 * first, self._sequence, stamp & 0xFFFFFFFF, self.source)
+        try:
+            self.socket.sendto(head + payload, self.remote)
+        except ConnectionError:  # an ICMP answer: the exchange has hung up
+            pass
+
+    def _receive(self) -> None:
+        try:
+            data = self.socket.recv(2048)
+        except ConnectionError:
+            return
+        if len(data) <= HEADER.size:
+            return
+        _version, kind, sequence, stamp, source = HEADER.unpack_from(data)
+        if (source, sequence) in self._seen:
+            return
+        self._seen.append((source, sequence))
+        if kind & 0x7F == 0:
+            self.heard += data[HEADER.size:]
+        elif kind & 0x7F == EVENT and data[HEADER.size + 1] & 0x80 and self._keyed != (source, stamp):
+            self._keyed = (source, stamp)
+            self.keys += (KEYS + "ABCD")[data[HEADER.size] & 15]

@@ -1,0 +1,95 @@
+"""ColaUno on 8001: agents who log in on 7000, phones that join on 7001 and leave on 7002, callers who wait."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sipp import within
+
+
+@pytest.fixture
+def shown(on_lab):
+    """A function that gives what the exchange tells of its queue; no phone is in it before and after the test."""
+
+    def show() -> str:
+        return on_lab("asterisk -rx 'queue show ColaUno'")
+
+    def empty() -> None:
+        for number in ("6001", "6002", "6003"):
+            on_lab(f"asterisk -rx 'queue remove member PJSIP/{number} from ColaUno'")
+
+    empty()
+    yield show
+    empty()
+
+
+def join(telephones, number: str, code: str = "7001"):
+    """Dial a code that the exchange answers with a beep."""
+    line = telephones.dial(number, code, talking=False)
+    assert line.hears("beep") and line.ended(), line
+
+
+def test_an_agent_logs_in_and_gets_the_next_caller(telephones, records, on_lab):
+    agent = telephones.dial("6001", "7000", talking=False)
+    assert agent.hears("agent-loginok"), agent
+    assert within(9, lambda: re.search("^6001 .*NOT_INUSE", on_lab("asterisk -rx 'agent show online'"), re.MULTILINE)), agent
+    caller = telephones.dial("6002", "8001", talking=False)
+    assert agent.hears("beep", seconds=12), agent
+    agent.media.press("#")
+    agent.media.talking = caller.media.talking = True
+    assert agent.hears_party(caller.media) and caller.hears_party(agent.media), (agent, caller)
+    caller.hang_up()
+    assert not agent.ended(2), "the agent stays logged in"
+    agent.hang_up()
+    # The agent's one call has a record for each of its bridges, all with its uniqueid; the caller's has one.
+    rows = [(row["uniqueid"], row["src"], row["dst"], row["disposition"]) for row in records(2)]
+    assert sorted(row[1:] for row in set(rows)) == [("6001", "7000", "ANSWERED"), ("6002", "8001", "ANSWERED")], rows
+    assert sum(row[2] == "8001" for row in rows) == 1, rows
+
+
+def test_a_phone_joins_the_queue_is_called_and_leaves_it(telephones, shown, records):
+    phone = telephones.answering("6003")
+    join(telephones, "6003")
+    assert "PJSIP/6003" in shown()
+    caller = telephones.dial("6001", "8001", talking=False)
+    assert phone.talks() and caller.hears_party(phone.media), caller
+    caller.hang_up()
+    join(telephones, "6003", "7002")
+    assert "PJSIP/6003" not in shown()
+    calls = {row["uniqueid"]: (row["src"], row["dst"]) for row in records(3)}
+    assert sorted(calls.values()) == [("6001", "8001"), ("6003", "7001"), ("6003", "7002")]
+
+
+def test_all_members_ring_at_once(telephones, shown):
+    phones = [telephones.ringing(number) for number in ("6002", "6003")]
+    for number in ("6002", "6003"):
+        join(telephones, number)
+    caller = telephones.dial("6001", "8001", talking=False)
+    assert within(8, lambda: all(phone.invited for phone in phones)), caller
+    assert caller.sound(2) > 0.02, "the caller waits in silence"
+
+
+def empty_queue(telephones, on_lab):
+    """A caller is told that nobody is there and let go; no mailbox takes the call."""
+    before = on_lab("find /var/spool/asterisk/voicemail -name 'msg*' | sort")
+    caller = telephones.dial("6001", "8001", talking=False)
+    assert caller.hears("vm-nobodyavail"), caller
+    assert caller.ended(), caller
+    assert on_lab("find /var/spool/asterisk/voicemail -name 'msg*' | sort") == before
+
+
+def test_a_caller_of_an_empty_queue_is_told_and_let_go(telephones, shown, on_lab, records):
+    empty_queue(telephones, on_lab)
+    assert [(row["src"], row["dst"], row["disposition"]) for row in records()] == [("6001", "8001", "ANSWERED")]
+
+
+def test_a_phone_that_is_switched_off_stays_no_dead_member(telephones, shown, on_lab):
+    phone = telephones.answering("6003")
+    join(telephones, "6003")
+    phone.leave()
+    assert within(5, lambda: "PJSIP/6003" not in shown() or "Unavailable" in shown().split("PJSIP/6003")[1].split("\n")[0])
+    empty_queue(telephones, on_lab)
+    back = telephones.answering("6003")
+    assert within(6, lambda: "PJSIP/6003" not in shown()), "it is called again, without having joined"
+    assert back.invited == 0
