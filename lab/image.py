@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import subprocess
 import tempfile
 
 import debian
-from shell import CACHE, alone, run, say
+from shell import CACHE, LabError, alone, run, say
 
 RELEASES = {"bullseye": "Debian 11", "bookworm": "Debian 12"}
 REPOSITORY = "localhost/labredes-lab"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "python3-apt"),
-    *("ca-certificates", "gnupg", "iproute2", "iputils-ping", "procps", "netbase", "tzdata", "less", "kmod"),
+    *("ca-certificates", "iproute2", "iputils-ping", "procps", "netbase", "tzdata", "less", "kmod"),
 )
 # What a cloud's installer leaves: an ordinary user with sudo, no password, no host keys but a unit
 # that makes them at the first start (keys made here would be the same on every host), a UTF-8 locale.
@@ -63,13 +64,16 @@ def make(name: str, suite: str, lines: list[str], settings: list[str]) -> None:
         (place / "recipe").write_text(RECIPE)
         (place / "recipe").chmod(0o755)
         (place / "sources.list").write_text("\n".join(lines) + "\n")
-        run(
-            [
-                *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
-                *(f"--aptopt={setting}" for setting in settings),
-                f"--customize-hook={place}/recipe",
-                *(suite, place / "root.tar", place / "sources.list"),
-            ],
-            timeout=900,
-        )
-        run(["podman", "import", "--quiet", place / "root.tar", name], timeout=300)
+        command = [
+            *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
+            *(f"--aptopt={setting}" for setting in settings),
+            f"--customize-hook={place}/recipe",
+            *(suite, "-", place / "sources.list"),
+        ]
+        # Straight from one into the other; it gets its name when both have done their part.
+        with (place / "told").open("w+") as told, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told) as made:
+            imported = run(["podman", "import", "--quiet", "-"], timeout=900, check=False, stdin=made.stdout)
+        if made.returncode or imported.returncode:
+            said = (place / "told").read_text() + imported.stderr
+            raise LabError(f"the {RELEASES[suite]} image could not be made:\n" + "\n".join(said.strip().splitlines()[-8:]))
+        run(["podman", "tag", imported.stdout.strip(), name])

@@ -184,7 +184,7 @@ def pack(target: pathlib.Path, entries: Iterable[Entry]) -> None:
     ordered = sorted(entries, key=lambda entry: entry[0].name)
     with target.open("wb") as raw:
         packed = (
-            bz2.BZ2File(raw, "wb")
+            bz2.BZ2File(raw, "wb", compresslevel=1)
             if target.suffix == ".bz2"
             else gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0)
         )
