@@ -82,6 +82,9 @@ def start(name: str, image: str, room: pathlib.Path) -> str:
             printf '127.0.0.1 localhost\\n127.0.1.1 {name}\\n::1 localhost ip6-localhost\\n' >/etc/hosts
             # The image's list of packages is empty; Ansible must not take its date for that of an update.
             touch -d @0 /var/lib/apt/lists
+            # Network settings are the container's own, and a VM may change its own.
+            mount --bind /proc/sys/net /proc/sys/net
+            mount -o remount,bind,rw /proc/sys/net
             install -d -m 0700 -o {ADMIN} -g {ADMIN} /home/{ADMIN}/.ssh
             install -m 0600 -o {ADMIN} -g {ADMIN} /dev/stdin /home/{ADMIN}/.ssh/authorized_keys
             """

@@ -31,6 +31,7 @@ HANDED_OVER = {
     "asterisk_deb": "/tmp/labredes-asterisk.deb",
     "asterisk_deb_version": "1:22.10.1+pbx.0123456789ab",
     "__sshd_ports": [22, 3524],
+    "item": {"settings": {"net.ipv4.tcp_syncookies": 1, "kernel.sysrq": 0}},
 }
 
 # As far from the defaults as a description may be.
@@ -60,7 +61,13 @@ UNUSUAL = {
     "asterisk_http_tls": True,
     "asterisk_ami_users": [{"name": "events", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]}, {"name": "b"}],
     "asterisk_extra_modules": ["app_echo"],
+    "asterisk_memory_max": "75%",
+    "asterisk_core_dumps": True,
+    "sshd_allow_users": ["ana", "admin"],
     "system_unattended_upgrades": False,
+    "system_core_dumps": True,
+    "system_idle_seconds": 0,
+    "system_kernel_modules_refused": [],
 }
 
 

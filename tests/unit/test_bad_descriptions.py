@@ -40,6 +40,13 @@ FAULTS = {
     "rtp": ({"asterisk_rtp_start": 20000, "asterisk_rtp_end": 10000}, "rtp: asterisk_rtp_start 20000 and asterisk_rtp_end 10000"),
     "ami": ({"asterisk_ami_users": [{"name": "general"}]}, "ami: asterisk_ami_users names general; each name"),
     "port": ({"sshd_port": 70000}, "port: sshd_port 70000 is no TCP port; give a number from 1 to 65535."),
+    "left-out": ({"ansible_user": "ana", "sshd_allow_users": ["admin"]},
+                 "left-out: sshd_allow_users leaves out ana, by whom Ansible logs in; add that user,"),
+    "no-key": ({"sshd_authorized_keys": [{"user": "ana", "key": "ssh-ed25519 none"}]},
+               "no-key: sshd_authorized_keys has something for ana that is no public key"),
+    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd will refuse"),
+    "memory": ({"asterisk_memory_max": "lots"}, "memory: asterisk_memory_max lots is no amount of memory; give one"),
+    "sysctl": ({"system_sysctl": {"a = 1; b": 1}}, "sysctl: a = 1; b in system_sysctl or system_kernel_modules_refused"),
     "zone": ({"system_timezone": "madrid; reboot"}, "zone: system_timezone madrid; reboot is no time zone; give a name"),
 }
 GOOD = {"pbx_phones": [PHONE, {"number": "6002", "name": "Eva"}], "asterisk_package_release": "20.20.1"}

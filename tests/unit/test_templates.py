@@ -23,6 +23,8 @@ DATE = re.compile(r"\b(19|20)\d\d-\d\d-\d\d\b|\b\d\d:[0-5]\d:[0-5]\d\b|\b(Mon|Tu
 # Not known to systemd 237 (Ubuntu 18.04), which ignores them with a line in the journal.
 LATER_THAN_SYSTEMD_237 = {"TemporaryFileSystem", "ProtectHostname", "RestrictSUIDSGID", "ProtectKernelLogs",
                           "ProtectClock", "ProtectProc", "ProcSubset"}
+# What is shown to people as it is has no room for who owns it.
+UNSIGNED = {"/etc/issue"}
 # What an sshd_config may say more than once.
 REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
 NOT_IN_OPENSSH_76 = {"include", "pubkeyacceptedalgorithms", "casignaturealgorithms", "requiredrsasize",
@@ -57,20 +59,25 @@ def test_the_unusual_description_names_real_variables():
 @pytest.mark.parametrize("template", TEMPLATES, ids=str)
 def test_template(rendered, template, description):
     text = rendered(template, description)
-    assert re.match(r"(?:#!/\S+\n)?(?:\W*\n)?\W*Ansible managed\W*\n", text), "the file does not begin with who owns it"
+    signed = re.match(r"(?:#!/\S+\n)?(?:\W*\n)?\W*Ansible managed\W*\n", text)
+    assert signed or target(template) in UNSIGNED, "the file does not begin with who owns it"
     assert text.endswith("\n") and not text.endswith("\n\n")
     assert not DATE.search(text), "a date would change the file at every run"
     assert "{{" not in text and "{%" not in text and "__omit_place_holder__" not in text
     kind(template)(text, DESCRIPTIONS[description][0])
 
 
+def target(template: Path) -> str:
+    """The place of a file on the target."""
+    return "/" + str(template.relative_to(template.parts[0] + "/templates")).removesuffix(".j2")
+
+
 def kind(template: Path):
     """The checker for a file, by its place on the target."""
-    target = "/" + str(template.relative_to(template.parts[0] + "/templates")).removesuffix(".j2")
     for pattern, checker in CHECKERS.items():
-        if re.fullmatch(pattern, target):
+        if re.fullmatch(pattern, target(template)):
             return checker
-    raise AssertionError(f"{target} has no checker; add one to CHECKERS")
+    raise AssertionError(f"{target(template)} has no checker; add one to CHECKERS")
 
 
 def asterisk_conf(text: str, _system: str) -> None:
@@ -108,9 +115,11 @@ def asterisk_conf_empty(text: str, _system: str) -> None:
 
 
 def unit(text: str, _system: str) -> None:
-    """A systemd unit that systemd 237 understands whole."""
+    """A systemd unit of which systemd 237 understands all, but for what stands last and is said to be later."""
     section = None
+    later = False
     for line in text.splitlines():
+        later = later or line.startswith("# Later than systemd 237")
         if not line or line.startswith("#"):
             continue
         if line.startswith("["):
@@ -119,7 +128,8 @@ def unit(text: str, _system: str) -> None:
             continue
         key, equals, value = line.partition("=")
         assert section and equals and re.fullmatch(r"[A-Z][A-Za-z]+", key) and value == value.strip(), line
-        assert key not in LATER_THAN_SYSTEMD_237 and "@system-service" not in value, line
+        assert (key in LATER_THAN_SYSTEMD_237) == (later and section == "[Service]"), line
+        assert "@system-service" not in value, line
 
 
 def ini(text: str, _system: str) -> None:
@@ -127,6 +137,45 @@ def ini(text: str, _system: str) -> None:
     parser = configparser.ConfigParser(strict=True, interpolation=None)
     parser.read_string(text)
     assert parser.sections()
+
+
+def systemd_conf(text: str, _system: str) -> None:
+    """One section, which may be empty: then all is as systemd has it."""
+    parser = configparser.ConfigParser(strict=True, interpolation=None)
+    parser.read_string(text)
+    assert len(parser.sections()) == 1
+
+
+def sysctl_conf(text: str, _system: str) -> None:
+    """Names with numbers, once each."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    keys = [re.fullmatch(r"([a-z0-9_.]+) = -?[0-9]+", line) for line in lines]
+    assert lines and all(keys), lines
+    assert len({key[1] for key in keys}) == len(keys)
+
+
+def limits_conf(text: str, _system: str) -> None:
+    """Rules of four fields."""
+    rules = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert all(len(rule) == 4 and rule[1] in ("soft", "hard", "-") for rule in rules), rules
+
+
+def modprobe_conf(text: str, _system: str) -> None:
+    """Modules that are refused; none is there twice."""
+    rules = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert all(rule[0] == "install" and rule[2:] == ["/bin/false"] for rule in rules), rules
+    assert len({rule[1] for rule in rules}) == len(rules)
+
+
+def profile(text: str, _system: str) -> None:
+    """Lines that any shell can read at login."""
+    checked = subprocess.run(["sh", "-eu"], input=text + "echo whole", capture_output=True, text=True, check=False)
+    assert checked.stdout == "whole\n", checked.stderr
+
+
+def words(text: str, _system: str) -> None:
+    """Something to read."""
+    assert text.strip()
 
 
 def logrotate(text: str, _system: str) -> None:
@@ -190,6 +239,12 @@ CHECKERS = {
     r"/etc/asterisk/extensions\.lua": lua,
     r"/etc/systemd/system/[a-z.-]+\.(service|timer)(\.d/[a-z0-9-]+\.conf)?": unit,
     r"/etc/odbc\.ini": ini,
+    r"/etc/systemd/[a-z]+\.conf\.d/[0-9a-z-]+\.conf": systemd_conf,
+    r"/etc/sysctl\.d/[0-9a-z-]+\.conf": sysctl_conf,
+    r"/etc/security/limits\.d/[0-9a-z-]+\.conf": limits_conf,
+    r"/etc/modprobe\.d/[0-9a-z-]+\.conf": modprobe_conf,
+    r"/etc/profile\.d/[a-z-]+\.sh": profile,
+    r"/etc/issue": words,
     r"/etc/logrotate\.d/[a-z-]+": logrotate,
     r"/etc/apt/apt\.conf\.d/[0-9a-z-]+": apt_conf,
     r"/etc/ssh/sshd_config": sshd_config,
