@@ -82,9 +82,6 @@ def start(name: str, image: str, room: pathlib.Path) -> str:
             printf '127.0.0.1 localhost\\n127.0.1.1 {name}\\n::1 localhost ip6-localhost\\n' >/etc/hosts
             # The image's list of packages is empty; Ansible must not take its date for that of an update.
             touch -d @0 /var/lib/apt/lists
-            # Network settings are the container's own, and a VM may change its own.
-            mount --bind /proc/sys/net /proc/sys/net
-            mount -o remount,bind,rw /proc/sys/net
             install -d -m 0700 -o {ADMIN} -g {ADMIN} /home/{ADMIN}/.ssh
             install -m 0600 -o {ADMIN} -g {ADMIN} /dev/stdin /home/{ADMIN}/.ssh/authorized_keys
             """
@@ -150,6 +147,17 @@ def port(where: str, room: pathlib.Path) -> int:
             return number
         told += tried.stderr.strip().splitlines()[-1:]
     raise LabError(f"{where} lets nobody in over SSH on ports 3524 and 22 ({'; '.join(told)}); is the host up?")
+
+
+def reboot(name: str) -> None:
+    """Boot the host anew as `systemctl reboot` would; it keeps its address. Raises LabError when it does not come up."""
+    where = address(name)
+    run(["podman", "exec", name, "systemctl", "reboot"], check=False)
+    run(["podman", "wait", name], timeout=60)
+    run(["podman", "network", "disconnect", "podman", name])
+    run(["podman", "network", "connect", "--ip", where, "podman", name])
+    run(["podman", "start", name])
+    boot(name)
 
 
 def remove(name: str) -> None:

@@ -36,7 +36,20 @@ ExecStart=/usr/bin/ssh-keygen -A
 [Install]
 WantedBy=multi-user.target
 UNIT
-chroot "$root" systemctl enable --quiet ssh-host-keys.service ssh.service
+# Network settings are a container's own, and a VM may change its own.
+cat >"$root/etc/systemd/system/own-network-settings.service" <<'UNIT'
+[Unit]
+Description=Let this host change its own network settings
+DefaultDependencies=no
+Before=systemd-sysctl.service
+[Service]
+Type=oneshot
+ExecStart=/bin/mount --bind /proc/sys/net /proc/sys/net
+ExecStart=/bin/mount -o remount,bind,rw /proc/sys/net
+[Install]
+WantedBy=sysinit.target
+UNIT
+chroot "$root" systemctl enable --quiet own-network-settings.service ssh-host-keys.service ssh.service
 echo 'LANG=C.UTF-8' >"$root/etc/default/locale"
 mv "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/etc/apt/apt.conf.d/99mirror"
 mv "$root/etc/apt/sources.list.d/0000sources.list" "$root/etc/apt/sources.list"

@@ -1,0 +1,47 @@
+"""A callback that kills the run that loads it, at one step: for the tests of what a run leaves that was cut short.
+
+KILLED_AT=<task's name>#<which time>:<before|after>, for example `Write the configuration#2:after`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: killed_at
+type: notification
+short_description: Kill the run at a step
+description: For tests; see the file.
+"""
+
+
+class CallbackModule(CallbackBase):
+    """Counts the tasks of one name and ends the whole process group without any goodbye."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "killed_at"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self, *words, **options):
+        super().__init__(*words, **options)
+        step, _, self.when = os.environ["KILLED_AT"].rpartition(":")
+        self.name, _, times = step.rpartition("#")
+        self.left = int(times)
+
+    def _reached(self, task, when: str) -> None:
+        if task.get_name().split(" : ")[-1] == self.name and when == self.when:
+            self.left -= 1
+            if not self.left:
+                os.killpg(0, signal.SIGKILL)
+
+    def v2_playbook_on_task_start(self, task, is_conditional):
+        """Before a task."""
+        self._reached(task, "before")
+
+    def v2_runner_on_ok(self, result):
+        """After it."""
+        self._reached(result._task, "after")
