@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Attack and measure a lab host's hardening with other people's tools: `make audit`.
+
+Prints one JSON object, each figure beside its limit, and ends with exit code 1 and a sentence for each that is missed.
+ssh-audit and SIPVicious come from requirements.txt, Lynis is installed on the lab host from its own distribution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
+
+import host  # noqa: E402
+import inventory  # noqa: E402
+from stranger import Stranger  # noqa: E402
+
+TOOLS = Path(sys.executable).parent
+# ssh-audit's hardened policy that is nearest to each platform.
+POLICIES = {
+    ("debian", "11"): "Hardened Ubuntu Server 20.04 LTS (version 5)",
+    ("debian", "12"): "Hardened Debian 12 (version 2)",
+    ("ubuntu", "18.04"): "Hardened Ubuntu Server 18.04 LTS (version 4)",
+    ("ubuntu", "20.04"): "Hardened Ubuntu Server 20.04 LTS (version 5)",
+    ("ubuntu", "22.04"): "Hardened Ubuntu Server 22.04 LTS (version 6)",
+    ("ubuntu", "24.04"): "Hardened Ubuntu Server 24.04 LTS (version 2)",
+}
+EXPOSURE = 2.0
+LYNIS = 80
+JAIL = "labredes-asterisk"
+
+
+class Host:
+    """The lab host: its address, and commands on it as root."""
+
+    def __init__(self, room: Path):
+        self.room = room
+        self.name, self.address, _ = inventory.read(room)
+        self.port = host.port(self.address, room)
+
+    def run(self, line: str, seconds: float = 60) -> str:
+        """What a shell line prints; raises CalledProcessError."""
+        command = [*host.ssh(self.address, self.port, self.room), "sudo", "-n", "bash", "-s"]
+        return subprocess.run(command, input=line, capture_output=True, text=True, timeout=seconds, check=True).stdout
+
+
+def ssh_audit(lab: Host) -> dict[str, object]:
+    """ssh-audit's policy, and its failures and warnings without one."""
+    told = dict(line.split("=", 1) for line in lab.run("cat /etc/os-release").splitlines() if "=" in line)
+    policy = POLICIES[told["ID"], told["VERSION_ID"].strip('"')]
+    command = [TOOLS / "ssh-audit", "--skip-rate-test", "-p", str(lab.port)]
+    passed = subprocess.run([*command, "-P", policy, lab.address], capture_output=True, timeout=60, check=False).returncode == 0
+    shown = subprocess.run([*command, "--json", lab.address], capture_output=True, text=True, timeout=60, check=False).stdout
+    algorithms = [entry for kind in ("kex", "key", "enc", "mac") for entry in json.loads(shown)[kind]]
+    warnings = [note for entry in algorithms for note in entry.get("notes", {}).get("warn", [])]
+    return {
+        "policy": policy, "passed": passed,
+        "failures": sum(len(entry.get("notes", {}).get("fail", [])) for entry in algorithms),
+        "warnings": len(warnings),
+        "warnings_but_of_quantum": [note for note in warnings if "post-quantum" not in note],
+    }
+
+
+def exposure(lab: Host) -> float:
+    """What `systemd-analyze security` says of Asterisk's unit."""
+    return float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", lab.run("systemd-analyze security --no-pager asterisk.service"))[1])
+
+
+def lynis(lab: Host) -> int:
+    """Lynis's hardening index."""
+    lab.run("DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends lynis", 300)
+    report = lab.run("cd /root && lynis audit system --quick --no-colors", 300)
+    return int(re.search(r"Hardening index : (\d+)", report)[1])
+
+
+def banned(lab: Host, address: str) -> bool:
+    """Whether an address is banned; it is no longer, afterwards."""
+    listed = lab.run(f"fail2ban-client get {JAIL} banip").split()
+    lab.run(f"fail2ban-client set {JAIL} unbanip {address}")
+    return address in listed
+
+
+def guess(lab: Host) -> dict[str, dict[str, object]]:
+    """SIPVicious's search for phones, then for the password of one that is there, from a machine that nobody knows."""
+    found = {}
+    with Stranger(lab.room) as stranger:
+        package = next(TOOLS.parent.glob("lib/python*/site-packages/sipvicious"))
+        subprocess.run(["podman", "cp", package, f"{stranger.name}:/opt/sipvicious"], check=True, capture_output=True)
+        for program, words in (("svwar", ["-e", "5990-6100", "-m", "REGISTER"]), ("svcrack", ["-u", "6001", "-r", "1-400"])):
+            said = stranger.run("timeout", "60", "env", "PYTHONPATH=/opt", "python3", "-m", f"sipvicious.{program}", *words,
+                                lab.address, seconds=90)
+            rows = re.findall(r"^\| (\S+)\s+\| (\S+)", said, re.MULTILINE)
+            found[program] = {"found": [row[0] for row in rows if row[0] not in ("Extension", "------")],
+                              "banned": banned(lab, stranger.address)}
+    return found
+
+
+def lock_outs() -> dict[str, int]:
+    """The tests that kill the move of SSH: how many were tried, and in how many the owner stayed outside."""
+    report = ROOT / ".lab" / "way-in.xml"
+    report.parent.mkdir(exist_ok=True)
+    subprocess.run([TOOLS / "pytest", "-q", ROOT / "tests/site/test_way_in.py", f"--junit-xml={report}"], cwd=ROOT,
+                   check=False, stdout=sys.stderr)
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    return {"tried": int(suite.get("tests")), "lock_outs": int(suite.get("failures")) + int(suite.get("errors"))}
+
+
+def main() -> int:
+    """Measure, print, and say what is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, default=ROOT / ".lab", help="the lab's directory")
+    parser.add_argument("--without-kills", action="store_true", help="leave out the runs that are killed (5 minutes)")
+    options = parser.parse_args()
+    try:
+        lab = Host(options.dir.resolve())
+    except host.LabError as error:
+        print(error, file=sys.stderr)
+        return 2
+    ssh, unit, index, sip = ssh_audit(lab), exposure(lab), lynis(lab), guess(lab)
+    figures = {
+        "ssh_audit": ssh,
+        "unit_exposure": unit, "unit_exposure_at_most": EXPOSURE,
+        "lynis": index, "lynis_at_least": LYNIS,
+        **sip,
+    }
+    missed = [
+        not ssh["passed"] and f"sshd does not pass ssh-audit's {ssh['policy']}",
+        ssh["failures"] and f"ssh-audit finds {ssh['failures']} failures",
+        ssh["warnings_but_of_quantum"] and f"ssh-audit warns: {', '.join(ssh['warnings_but_of_quantum'])}",
+        unit > EXPOSURE and f"asterisk.service is exposed by {unit}, more than {EXPOSURE}",
+        index < LYNIS and f"Lynis gives {index}, less than {LYNIS}",
+        *(told["found"] and f"{program} found {', '.join(told['found'])}" for program, told in sip.items()),
+        *(not told["banned"] and f"{program} was not banned" for program, told in sip.items()),
+    ]
+    if not options.without_kills:
+        figures["way_in"] = lock_outs()
+        missed.append(figures["way_in"]["lock_outs"] and f"{figures['way_in']['lock_outs']} lock-outs")
+    print(json.dumps(figures, indent=2))
+    for sentence in filter(None, missed):
+        print(f"audit: {sentence}", file=sys.stderr)
+    return 1 if any(missed) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
