@@ -69,6 +69,11 @@ def address(name: str) -> str:
     return inspect(name, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
 
 
+def gateway(name: str) -> str:
+    """The address from which this machine reaches the container."""
+    return inspect(name, "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}")
+
+
 def start(name: str, image: str, room: pathlib.Path) -> str:
     """Start a new host that lets the key of `room` in as admin; gives its address once SSH lets us in."""
     begun = time.monotonic()

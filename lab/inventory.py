@@ -17,8 +17,11 @@ def path(room: pathlib.Path) -> pathlib.Path:
     return room / "inventory" / "hosts.yml"
 
 
-def write(room: pathlib.Path, name: str, address: str, release: dict[str, object]) -> None:
-    """Write the inventory; there is no ansible_port, role reach finds it. JSON is YAML."""
+def write(room: pathlib.Path, name: str, address: str, ours: str, release: dict[str, object]) -> None:
+    """Write the inventory; there is no ansible_port, role reach finds it. JSON is YAML.
+
+    ours: this machine's address as the host sees it; a test that guesses on purpose must not shut it out.
+    """
     options = f"-o UserKnownHostsFile={room}/known_hosts -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes"
     host = {
         "ansible_host": address,
@@ -26,6 +29,8 @@ def write(room: pathlib.Path, name: str, address: str, release: dict[str, object
         "ansible_ssh_private_key_file": f"{room}/key",
         "ansible_ssh_common_args": options,
         "labredes_secrets_dir": f"{room}/secrets",
+        "firewall_admin_networks": [ours],
+        "pbx_sip_transports": ["udp", "tcp", "tls", "wss"],
     }
     content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}}
     path(room).parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def create(options: argparse.Namespace) -> None:
         (room / "secrets").mkdir(parents=True, mode=0o700)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "labredes.pbx lab", "-f", room / "key"])
         where = host.start(options.name, made.result(), room)
-    inventory.write(room, options.name, where, chosen)
+    inventory.write(room, options.name, where, host.gateway(options.name), chosen)
 
 
 def up(options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection 
 
 import sipp  # noqa: E402  it needs the collection
 from prompts import Prompts  # noqa: E402
+from stranger import Stranger  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -114,6 +115,13 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
         with connection:
             subprocess.Popen([*_ssh(lab), f"bash -c {shlex.quote(there)}"], stdin=connection, stdout=connection,
                              stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def stranger(room, lab) -> Stranger:
+    """A second machine beside the lab host, which knows nothing of it and is nobody's administrator."""
+    with Stranger(room) as machine:
+        yield machine
 
 
 def _ssh(lab: dict, *options: str) -> list[str]:

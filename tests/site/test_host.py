@@ -197,7 +197,7 @@ def test_only_sip_and_ssh_listen_to_the_outside(on_lab):
     tcp = {line.split()[3] for line in on_lab("ss -Hltn").splitlines()}
     inside = {address for address in tcp if re.match(r"127\.|\[::1\]|\[::ffff:127\.", address)}
     ports = {address.rsplit(":", 1)[1] for address in tcp - inside}
-    assert ports == {"3524", "5060"}, tcp
+    assert ports == {"3524", "5060", "5061", "8089"}, tcp
     assert {"127.0.0.1:5038", "127.0.0.1:8088"} <= inside
 
 

@@ -17,7 +17,7 @@ FACTS = {
         "distribution": "Debian", "distribution_version": "12.11", "distribution_major_version": "12",
         "distribution_release": "bookworm", "os_family": "Debian", "architecture": "x86_64", "service_mgr": "systemd",
         "python_version": "3.11.2", "hostname": HOST, "fqdn": f"{HOST}.example.org", "nodename": HOST,
-        "default_ipv4": {"address": "192.0.2.10"}, "all_ipv4_addresses": ["192.0.2.10"], "processor_vcpus": 2,
+        "default_ipv4": {"address": "192.0.2.10"}, "default_ipv6": {}, "all_ipv4_addresses": ["192.0.2.10"], "processor_vcpus": 2,
         "memtotal_mb": 2048, "virtualization_role": "guest", "virtualization_type": "kvm",
     },
 }
@@ -32,6 +32,12 @@ HANDED_OVER = {
     "asterisk_deb_version": "1:22.10.1+pbx.0123456789ab",
     "__sshd_ports": [22, 3524],
     "item": {"settings": {"net.ipv4.tcp_syncookies": 1, "kernel.sysrq": 0}},
+    "firewall_rules": [
+        {"name": "ssh", "protocol": "tcp", "ports": [3524, "22"], "networks": ["0.0.0.0/0", "::/0", "198.51.100.0/24"]},
+        {"name": "rtp", "protocol": "udp", "ports": ["10000-11999"], "networks": ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]},
+        {"name": "ami", "protocol": "tcp", "ports": [5038], "networks": []},
+        {"name": "postgresql", "protocol": "tcp", "ports": [], "networks": ["192.0.2.0/24"]},
+    ],
 }
 
 # As far from the defaults as a description may be.
@@ -68,6 +74,12 @@ UNUSUAL = {
     "system_core_dumps": True,
     "system_idle_seconds": 0,
     "system_kernel_modules_refused": [],
+    "firewall_extra_rules": [
+        {"name": "web", "protocol": "tcp", "ports": [80, "443", "8000-8010", "8005-8020"], "networks": ["2001:db8:1::/48", "::/0"]},
+        {"name": "dns 2", "protocol": "udp", "ports": ["53"], "networks": ["192.0.2.4/30", "192.0.2.0/30"]}],
+    "firewall_log": True,
+    "fail2ban_ignore_networks": ["198.51.100.0/24", "2001:db8::/32"],
+    "fail2ban_ban_seconds": 604800,
 }
 
 

@@ -47,6 +47,17 @@ FAULTS = {
     "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd will refuse"),
     "memory": ({"asterisk_memory_max": "lots"}, "memory: asterisk_memory_max lots is no amount of memory; give one"),
     "sysctl": ({"system_sysctl": {"a = 1; b": 1}}, "sysctl: a = 1; b in system_sysctl or system_kernel_modules_refused"),
+    "network": ({"firewall_ssh_networks": ["192.0.2.0/33"]},
+                "network: firewall_ssh_networks has 192.0.2.0/33, which is no network; write it as 192.0.2.0/24 or"),
+    "host-bits": ({"firewall_admin_networks": ["2001:db8::7/64"]},
+                  "firewall_admin_networks has 2001:db8::7/64; write 2001:db8::/64 for the network, or 2001:db8::7 for"),
+    "ports": ({"firewall_extra_rules": [{"name": "web", "protocol": "tcp", "ports": ["443-80"], "networks": []}]},
+              "ports: firewall_extra_rules[0] (web): 443-80 is no port; give a number from 1 to 65535, or a range"),
+    "rule-name": ({"firewall_extra_rules": [{"name": 'a" accept', "protocol": "tcp", "ports": [80], "networks": []}]},
+                  "rule-name: firewall_extra_rules[0]: the name 'a\" accept' cannot serve; give letters,"),
+    "protocol": ({"firewall_extra_rules": [{"name": "web", "protocol": "http", "ports": [80], "networks": []}]},
+                 "value of protocol must be one of: tcp, udp, got: http found in firewall_extra_rules"),
+    "ban": ({"fail2ban_ban_seconds": 0}, "ban: fail2ban_ban_seconds is 0; give a whole number above 0."),
     "zone": ({"system_timezone": "madrid; reboot"}, "zone: system_timezone madrid; reboot is no time zone; give a name"),
 }
 GOOD = {"pbx_phones": [PHONE, {"number": "6002", "name": "Eva"}], "asterisk_package_release": "20.20.1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -232,7 +233,34 @@ def pg_hba(text: str, _system: str) -> None:
         assert rule[-1] in ("peer", "scram-sha-256", "md5", "reject"), rule
 
 
+def nft_ruleset(text: str, _system: str) -> None:
+    """One table of ours, emptied and filled in one step, that drops what it does not name; nft takes it where there is one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert lines[:3] == ["add table inet labredes", "delete table inet labredes", "table inet labredes {"]
+    assert sum("table inet" in line for line in lines) == 3 and "flush" not in text and "policy drop;" in text
+    assert text.count("{") == text.count("}")
+    nobody = [line for line in lines if re.search(r"\{\s*\}", line)]
+    assert not nobody, f"an empty set is everybody's error: {nobody}"
+    if shutil.which("nft") and shutil.which("unshare"):
+        checked = subprocess.run(["unshare", "--user", "--map-root-user", "--net", "nft", "--check", "--file", "-"], input=text,
+                                 capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+
+
+def fail2ban(text: str, _system: str) -> None:
+    """Sections with settings, once each, that fail2ban's reader takes; each expression names an address and compiles."""
+    parser = configparser.ConfigParser(strict=True, interpolation=configparser.BasicInterpolation())
+    parser.read_string(text)
+    assert parser.sections()
+    for section in parser.sections():
+        for line in filter(None, parser[section].get("failregex", "").splitlines()):
+            assert line.startswith("^") and line.endswith("$") and line.count("<ADDR>") == 1, line
+            re.compile(line.replace("<ADDR>", "ADDR"))
+
+
 CHECKERS = {
+    r"/etc/nftables\.conf": nft_ruleset,
+    r"/etc/fail2ban/[a-z0-9]+\.d/labredes[a-z-]*\.(conf|local)": fail2ban,
     r"/etc/asterisk/pjsip\.conf": pjsip_conf,
     r"/etc/asterisk/acl\.conf": asterisk_conf_empty,
     r"/etc/asterisk/[a-z_]+\.conf": asterisk_conf,

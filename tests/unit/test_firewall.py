@@ -1,0 +1,38 @@
+"""Networks, ports and the way in: what role firewall makes of its data, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.labredes.pbx.plugins.filter.firewall import (firewall_lets_in, firewall_problems, networks_of,
+                                                                      port_ranges)
+
+SSH = {"name": "ssh", "protocol": "tcp", "ports": [3524, "22"], "networks": ["192.0.2.0/24", "2001:db8::/32"]}
+
+
+def test_networks_are_told_apart_by_family_and_none_is_inside_another():
+    given = ["192.0.2.7", "192.0.2.0/24", "2001:DB8::/32", "198.51.100.0/25", "198.51.100.128/25", "2001:db8:1::/48"]
+    assert networks_of(given, 4) == ["192.0.2.0/24", "198.51.100.0/24"]
+    assert networks_of(given, 6) == ["2001:db8::/32"]
+    assert networks_of(["198.51.100.0/24", "0.0.0.0/0", "::/0"], 4) == ["0.0.0.0/0"]
+    assert networks_of([], 4) == networks_of(["::/0"], 4) == []
+
+
+def test_ports_become_ranges_that_do_not_meet():
+    assert port_ranges([5060, "22", "22"]) == ["22", "5060"]
+    assert port_ranges(["8000-8010", "8005-8020", 8021, 9]) == ["9", "8000-8021"]
+    assert port_ranges([]) == []
+
+
+@pytest.mark.parametrize(("address", "port", "allowed"), [
+    ("192.0.2.7", 22, True), ("192.0.2.7", 3524, True), ("192.0.2.7", 80, False), ("198.51.100.1", 22, False),
+    ("::ffff:192.0.2.7", 22, True), ("2001:db8::7", 22, True), ("fe80::1%eth0", 22, False)])
+def test_who_is_let_in(address, port, allowed):
+    assert firewall_lets_in([SSH], address, port) is allowed
+    assert not firewall_lets_in([{**SSH, "protocol": "udp"}], address, port)
+    assert not firewall_lets_in([{**SSH, "networks": []}], address, port)
+
+
+@pytest.mark.parametrize(("ports", "right"), [
+    ("80", True), ("1-65535", True), ("0", False), ("65536", False), ("1-2-3", False), ("http", False), ("-80", False), ("", False)])
+def test_what_is_a_port(ports, right):
+    assert (firewall_problems([{**SSH, "ports": [ports]}]) == []) is right
