@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +27,12 @@ class Stranger:
     def __enter__(self) -> Stranger:
         host.remove(self.name)
         image = host.inspect(self.beside, "{{.Image}}")
-        start = [*host.engine(image), "--detach", f"--name={self.name}", "--init", image, "sleep", "infinity"]
+        start = [*host.engine(image), "--detach", f"--name={self.name}", image, "sleep", "infinity"]
         subprocess.run(start, check=True, capture_output=True, timeout=60)
+        # Its address of IPv6 may be used once nobody has claimed it for a second.
+        end = time.monotonic() + 10
+        while self.run("ip", "-6", "address", "show", "tentative") and time.monotonic() < end:
+            time.sleep(0.1)
         return self
 
     def __exit__(self, *_problem) -> None:
