@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -81,24 +82,39 @@ def lynis(lab: Host) -> int:
 
 
 def banned(lab: Host, address: str) -> bool:
-    """Whether an address is banned; it is no longer, afterwards."""
-    listed = lab.run(f"fail2ban-client get {JAIL} banip").split()
-    lab.run(f"fail2ban-client set {JAIL} unbanip {address}")
-    return address in listed
+    """Whether an address is banned, or is within three seconds."""
+    for _ in range(6):
+        if address in lab.run(f"fail2ban-client get {JAIL} banip").split():
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def guess(lab: Host) -> dict[str, dict[str, object]]:
-    """SIPVicious's search for phones, then for the password of one that is there, from a machine that nobody knows."""
+    """SIPVicious's search for phones, then for the password of one that is there, from a machine that nobody knows.
+
+    svwar leaves after two requests, because a phone that is there is answered like one that is not; so it comes again.
+    """
+    tried = {
+        "svwar": [["-m", method, "-e", f"{first}-{first + 99}"] for first in (100, 6000, 7000) for method in ("REGISTER", "INVITE")],
+        "svcrack": [["-u", "6001", "-r", "1-400"]],
+    }
     found = {}
     with Stranger(lab.room) as stranger:
         package = next(TOOLS.parent.glob("lib/python*/site-packages/sipvicious"))
         subprocess.run(["podman", "cp", package, f"{stranger.name}:/opt/sipvicious"], check=True, capture_output=True)
-        for program, words in (("svwar", ["-e", "5990-6100", "-m", "REGISTER"]), ("svcrack", ["-u", "6001", "-r", "1-400"])):
-            said = stranger.run("timeout", "60", "env", "PYTHONPATH=/opt", "python3", "-m", f"sipvicious.{program}", *words,
-                                lab.address, seconds=90)
-            rows = re.findall(r"^\| (\S+)\s+\| (\S+)", said, re.MULTILINE)
-            found[program] = {"found": [row[0] for row in rows if row[0] not in ("Extension", "------")],
-                              "banned": banned(lab, stranger.address)}
+        for program, runs in tried.items():
+            found[program] = {"runs": 0, "found": [], "banned": False}
+            for words in runs:
+                said = stranger.run("timeout", "60", "env", "PYTHONPATH=/opt", "python3", "-m", f"sipvicious.{program}", *words,
+                                    lab.address, seconds=90)
+                rows = re.findall(r"^\| (\S+)\s+\| (\S+)", said, re.MULTILINE)
+                found[program]["runs"] += 1
+                found[program]["found"] += [row[0] for row in rows if row[0] not in ("Extension", "------")]
+                found[program]["banned"] = banned(lab, stranger.address)
+                if found[program]["banned"]:
+                    break
+            lab.run(f"fail2ban-client set {JAIL} unbanip {stranger.address}")
     return found
 
 
