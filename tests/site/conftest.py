@@ -30,6 +30,16 @@ def pytest_addoption(parser):
     parser.addoption("--molecule", action="store_true", help="have Molecule make the host first, and remove it afterwards")
 
 
+def pytest_configure(config):
+    """The project's own marks."""
+    config.addinivalue_line("markers", "reboots: boots the lab host anew, which ends every connection; comes last")
+
+
+def pytest_collection_modifyitems(items):
+    """A test that boots the host anew comes after all that hold connections to it."""
+    items.sort(key=lambda item: item.get_closest_marker("reboots") is not None)
+
+
 @pytest.fixture(scope="session")
 def room(request) -> Path:
     """The directory of the lab host under test: Molecule's with --molecule, else LAB_DIR or `make lab`'s."""

@@ -1,0 +1,121 @@
+"""The hardened host as its attackers, its logs and its next boot find it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sipp
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "lab"))
+
+import host as lab_host  # noqa: E402
+import inventory  # noqa: E402
+
+# Reads every command line on the host, again and again, until it is stopped.
+WATCHER = """
+import glob, time
+seen = set()
+with open('/run/command-lines', 'w', buffering=1) as kept:
+    while True:
+        for path in glob.glob('/proc/[0-9]*/cmdline'):
+            try:
+                line = open(path, errors='replace').read()
+            except OSError:
+                continue
+            if line not in seen:
+                seen.add(line)
+                kept.write(line.replace(chr(0), ' ') + chr(10))
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def play(room):
+    """A function that runs site.yml on the lab host with more arguments and gives what it said; it must end well."""
+
+    def run(*arguments: str) -> str:
+        program = Path(sys.executable).with_name("ansible-playbook")
+        done = subprocess.run([program, "site.yml", "-i", room / "inventory", *arguments], cwd=ROOT, capture_output=True, text=True,
+                              env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, timeout=400, check=False)
+        assert done.returncode == 0, done.stdout[-3000:]
+        return done.stdout + done.stderr
+
+    return run
+
+
+def kept(directory: Path) -> list[str]:
+    """Every secret that was generated into a directory."""
+    return [path.read_text().strip() for path in directory.rglob("*") if path.is_file()]
+
+
+def test_no_tool_of_others_finds_a_hole(room):
+    done = subprocess.run([sys.executable, ROOT / "tests/tools/audit.py", "--without-kills", "--dir", room], capture_output=True,
+                          text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["ssh_audit"]["passed"] and figures["svcrack"]["banned"]
+
+
+def test_a_password_is_not_even_asked_for(lab):
+    options = ["-o", "PubkeyAuthentication=no", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=no",
+               "-o", "NumberOfPasswordPrompts=1", "-o", "PreferredAuthentications=password,keyboard-interactive"]
+    tried = subprocess.run(["ssh", "-F", "none", *options, "-p", str(lab["ssh"]["port"]), f"root@{lab['host']}", "true"],
+                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
+    assert tried.returncode == 255 and "Permission denied (publickey)" in tried.stderr
+
+
+def test_no_secret_is_shown_by_a_rehearsal_with_other_secrets(room, play, tmp_path):
+    """With --diff, every file that holds a secret would show what it was; what it would be is made up and kept nowhere."""
+    shown = play("--check", "--diff", "-v", "-e", f"labredes_secrets_dir={tmp_path}", "--skip-tags", "verify")
+    secrets = kept(room / "secrets")
+    assert len(secrets) > 8 and shown.count("changed:") > 3
+    assert [secret for secret in secrets if secret in shown] == []
+
+
+def test_no_secret_is_in_a_command_line_of_the_host(room, play, on_lab):
+    """While a run makes the bundle anew, and with it uses its passphrase."""
+    on_lab("rm /etc/ssl/labredes/certificate.p12")
+    on_lab(f"systemd-run --quiet --collect --unit=watcher-of-test python3 -c \"{WATCHER}\"")
+    try:
+        shown = play("--tags", "database,asterisk,pbx,verify")
+    finally:
+        on_lab("systemctl stop watcher-of-test")
+    lines = on_lab("cat /run/command-lines; rm /run/command-lines")
+    assert "openssl pkcs12" in lines and "asterisk -f" in lines
+    assert [secret for secret in kept(room / "secrets") if secret in lines or secret in shown] == []
+
+
+def test_the_kernel_settings_that_may_be_set_are_set(on_lab):
+    for name, value in (("net.ipv4.conf.all.accept_redirects", 0), ("net.ipv4.conf.all.log_martians", 1), ("net.ipv4.tcp_syncookies", 1),
+                        ("net.ipv6.conf.all.accept_redirects", 0)):
+        assert on_lab(f"sysctl -n {name}").strip() == str(value), name
+
+
+def test_nothing_leaves_a_core_dump(on_lab):
+    limits = on_lab("cat /proc/$(systemctl show --property=MainPID --value asterisk)/limits")
+    assert "Max core file size        0                    0" in limits
+
+
+@pytest.mark.reboots
+def test_everything_holds_after_a_reboot(room, lab, play, on_lab):
+    name = inventory.read(room)[0]
+    rules = on_lab("nft list table inet labredes | grep -v counter")
+    before = on_lab("cat /proc/sys/kernel/random/boot_id; stat --format=%Z /proc/1")
+    lab_host.reboot(name)
+    assert on_lab("cat /proc/sys/kernel/random/boot_id; stat --format=%Z /proc/1") != before
+    assert lab_host.address(name) == lab["host"]
+    assert lab_host.port(lab["host"], room) == 3524
+    assert on_lab("nft list table inet labredes | grep -v counter") == rules
+    assert on_lab("systemctl --failed --no-legend --plain") == ""
+    for unit in ("asterisk", "postgresql", "fail2ban", "nftables"):
+        assert on_lab(f"systemctl is-active {unit} || true").strip() == "active", unit
+    assert sipp.within(10, lambda: "Number of jail:\t2" in on_lab("fail2ban-client status"))
+    assert on_lab("sysctl -n net.ipv4.conf.all.log_martians").strip() == "1"
+    assert on_lab("journalctl --list-boots | wc -l").strip() != "0" and on_lab("ls /var/log/journal")
+    assert "a call went through" in play("--tags", "verify")
