@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_a_password_is_not_even_asked_for(lab):
     tried = subprocess.run(["ssh", "-F", "none", *options, "-p", str(lab["ssh"]["port"]), f"root@{lab['host']}", "true"],
                            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
     assert tried.returncode == 255 and "Permission denied (publickey)" in tried.stderr
+
+
+@pytest.mark.parametrize("kind", ["tls", "wss"])
+def test_tls_is_new_and_keeps_what_was_said_secret(lab, kind):
+    """Judged by OpenSSL's own client, told to take anything."""
+
+    def agreed(*words: str) -> str:
+        tried = subprocess.run(["openssl", "s_client", "-connect", f"{lab['host']}:{lab['sip'][kind]}", *words], capture_output=True,
+                               text=True, stdin=subprocess.DEVNULL, timeout=20, check=False)
+        return re.search(r"Cipher is (\S+)", tried.stdout + "Cipher is nothing")[1]
+
+    assert agreed("-tls1_2").startswith("ECDHE-")
+    for version in ("-tls1", "-tls1_1"):
+        assert agreed(version, "-cipher", "ALL:@SECLEVEL=0") == "(NONE)", version
+    assert agreed("-tls1_2", "-cipher", "ALL:!ECDHE:!DHE:@SECLEVEL=0") == "(NONE)"
 
 
 def test_no_secret_is_shown_by_a_rehearsal_with_other_secrets(room, play, tmp_path):
