@@ -66,6 +66,10 @@ test: lint ## Everything CI runs: lint, unit tests, the whole site with real cal
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
 
+.PHONY: audit
+audit: tools ## Attack the lab host with other people's tools and kill its hardening at every step
+	@.venv/bin/python tests/tools/audit.py
+
 .PHONY: bench
 bench: tools ## Measure make lab against a plain shell script, and a run that changes nothing
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py
