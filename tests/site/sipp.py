@@ -28,12 +28,16 @@ STEP_SECONDS = 10  # for one SIPp step: a registration, setting up a call, hangi
 
 @dataclass(frozen=True)
 class Account:
-    """A phone's account at an exchange; host is the exchange's address, port its UDP port."""
+    """A phone's account at an exchange; host is the exchange's address, port its UDP port.
+
+    relay: where SIPp sends to instead, over TCP; port is then the exchange's port behind it.
+    """
 
     number: str
     password: str
     host: str
     port: int = 5060
+    relay: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Acco
         answerer = Leg(stack, account.host) if callee else None
         if answerer:
             answerer.start(*callee, scenario="uas", service=callee[0].number)
-            _listening(answerer.process, account.host, callee[1])
+            _listening(answerer.process, *callee)
         # SIPp hangs up a little after the last frame, so that the last one can arrive.
         caller.start(account, free_port(account.host), "uac", number,
                      "-key", "caller", account.number, "-d", str(int(seconds * 1000) + 600))
@@ -254,7 +258,7 @@ class Phone:
             "-d", str(round(seconds * 1000)), "-key", "rtp_port", str(self.media.port),
             "-trace_logs", "-log_file", str(self.place / "log")])
         stack.callback(self.leave)
-        _listening(self.process, account.host, self.port)
+        _listening(self.process, account, self.port)
 
     def leave(self) -> None:
         """End the registration, as a phone that is switched off properly."""
@@ -329,12 +333,19 @@ def _command(account: Account, scenario: str, service: str, place: Path, local_p
     """The part of SIPp's command line that every scenario has."""
     local = local_address(account.host)
     return [
-        "sipp", f"{account.host}:{account.port}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-m", str(calls), "-nostdin",
+        "sipp", f"{account.host}:{account.port}", *_transport(account, scenario), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-m", str(calls), "-nostdin",
         "-aa",  # answers OPTIONS, by which the exchange asks whether the phone is there
         "-i", local, "-p", str(local_port), "-s", service, "-au", account.number, "-ap", account.password,
         "-timeout", f"{seconds}s", "-timeout_error", "-recv_timeout", str(max(STEP_SECONDS, seconds // 3) * 1000),
         "-trace_msg", "-message_file", str(place / "messages"), "-trace_err", "-error_file", str(place / "errors"),
     ]
+
+
+def _transport(account: Account, scenario: str) -> list[str]:
+    """UDP, or TCP with the account's relay, which calls a SIPp that waits for calls."""
+    if not account.relay:
+        return []
+    return ["-t", "t1", *([] if scenario == "uas" else ["-rsa", f"{account.relay[0]}:{account.relay[1]}"])]
 
 
 def _start(command: list[str]) -> subprocess.Popen:
@@ -384,17 +395,17 @@ def _rtp_port(place: Path) -> int | None:
     return int(ports[-1]) if ports else None
 
 
-def _listening(process: subprocess.Popen, host: str, port: int) -> None:
+def _listening(process: subprocess.Popen, account: Account, port: int) -> None:
     """Return once SIPp has bound its port: a call before that would find nobody."""
     deadline = time.monotonic() + STEP_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM if account.relay else socket.SOCK_DGRAM) as probe:
             try:
-                probe.bind((local_address(host), port))
+                probe.bind((local_address(account.host), port))
             except OSError:
                 return
         time.sleep(0.02)
-    raise RuntimeError(f"SIPp does not listen at UDP port {port}")
+    raise RuntimeError(f"SIPp does not listen at port {port}")
 
 
 def _read(path: Path) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 import time
+from dataclasses import replace
 
 import pytest
 import sipp
+from tls import Relay
 
 ENOUGH = 0.95  # of the RTP frames; the exchange may drop the first few while it learns where they come from
 
@@ -57,6 +61,41 @@ def test_one_phone_calls_another_and_both_hear_each_other(account, registered, d
     source, destination, disposition, billsec = new[0]
     assert (source, destination, disposition) == ("6001", "6002", "ANSWERED")
     assert 2 <= billsec <= 4
+
+
+@pytest.fixture
+def encrypted(lab, account, on_lab):
+    """A phone's connection over TLS to the exchange, whose certificate alone is trusted."""
+    port = lab["sip"]["tls"]
+    assert port, "the exchange under test has no TLS; put tls into its pbx_sip_transports"
+    relay = Relay(lab["host"], port, on_lab("cat /etc/ssl/labredes/certificate.pem"), sipp.local_address(lab["host"]))
+    yield relay
+    relay.close()
+
+
+def test_a_phone_over_tls_calls_and_is_called(lab, account, registered, encrypted, database):
+    phone = replace(account("6001"), port=lab["sip"]["tls"], relay=encrypted.address)
+    encrypted.called = sipp.free_port(lab["host"])
+    assert encrypted.exchange.version() in ("TLSv1.2", "TLSv1.3")
+    assert sipp.register(phone, encrypted.called).code == 200
+    port = registered("6002")
+    for caller, number, callee in ((phone, "6002", (account("6002"), port)),
+                                   (account("6002"), "6001", (phone, encrypted.called))):
+        before = _records(database)
+        talk = sipp.call(caller, number, callee=callee)
+        assert (talk.caller.code, talk.caller.exit, talk.callee.exit) == (200, 0, 0), talk
+        assert talk.caller_heard >= ENOUGH * talk.sent and talk.callee_heard >= ENOUGH * talk.sent, talk
+        assert [row[:3] for row in _new_records(database, before)] == [(caller.number, number, "ANSWERED")]
+    assert sipp.register(phone, encrypted.called, expires=0).code == 200
+
+
+def test_old_tls_is_refused(lab, encrypted):
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with socket.create_connection((lab["host"], lab["sip"]["tls"]), timeout=5) as raw, pytest.raises((ssl.SSLError, OSError)):
+        old.wrap_socket(raw)
 
 
 def test_the_only_person_in_a_conference_hears_the_prompt(account):

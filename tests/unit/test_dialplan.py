@@ -171,3 +171,11 @@ def test_a_phones_context_exists(known):
     endpoints = {section.name for section in sections
                  if not section.template and asterisk_files.setting(sections, section, "type") == "endpoint"}
     assert endpoints == {phone["number"] for phone in known["pbx_phones"]}
+
+
+def test_a_renewed_certificate_changes_the_file_whose_reload_takes_it(known):
+    template = DIALPLAN.with_name("pjsip.conf.j2")
+    known = {**known, "pbx_sip_transports": ["udp", "tls"]}
+    renewed = {**known, "__pbx_certificate": {"stat": {"exists": True, "checksum": "1" * 64}}}
+    bare = {**known, "__pbx_certificate": {"stat": {"exists": False}}}
+    assert len({rendering.render(template, variables) for variables in (known, renewed, bare)}) == 3

@@ -1,0 +1,91 @@
+"""Measure: calls set up at a steady rate, phone to phone, and their records in PostgreSQL."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+import subprocess
+import tempfile
+import time
+
+import host
+import inventory
+import lab
+from shell import LabError, run, say
+
+SCENARIOS = pathlib.Path(__file__).resolve().parent.parent / "tests/sipp"
+CALLS = 200
+A_SECOND = 10
+TALK_SECONDS = 10  # so that a hundred are up at once
+CALLER, CALLEE = "6001", "6002"
+PORTS = {CALLER: 25060, CALLEE: 25062}
+RTP_PORT = 25064  # nobody sends or takes media: what is measured is the setting up
+
+
+def measure(room: pathlib.Path) -> dict[str, object]:
+    """Place the calls on the lab host of `room`; the figures, each with its limit."""
+    info = lab.describe(room)["info"]
+    _, address, _ = inventory.read(room)
+    begun = records(room, info, 0)[2]
+    say(f"{CALLS} calls, {A_SECOND} a second")
+    with tempfile.TemporaryDirectory(prefix="labredes-calls-") as place:
+        done, rate = call(info, pathlib.Path(place))
+    end = time.monotonic() + 10
+    while (found := records(room, info, begun))[1] < CALLS and time.monotonic() < end:
+        time.sleep(0.5)
+    return {
+        "calls": CALLS, "calls_a_second": rate, "calls_a_second_at_least": A_SECOND * 0.95,
+        "calls_lost": CALLS - done, "calls_lost_at_most": 0,
+        "records_lost": CALLS - found[1], "records_lost_at_most": 0,
+        "records_twice": found[0] - found[1], "records_twice_at_most": 0,
+    }
+
+
+def call(info: dict[str, object], place: pathlib.Path) -> tuple[int, float]:
+    """Let one phone call the other; how many calls went through to their end, and how many began a second."""
+    sipp(info, CALLEE, "register", "-key", "expires", "300", "-m", "1")
+    limit = CALLS // A_SECOND + TALK_SECONDS + 30
+    answering = subprocess.Popen(command(info, CALLEE, "answer", "-m", str(2 * CALLS), "-d", "200", "-timeout", f"{limit}s"),
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        sipp(info, CALLER, "uac", "-key", "caller", CALLER, "-m", str(CALLS), "-l", str(CALLS), "-r", str(A_SECOND),
+             "-d", str(TALK_SECONDS * 1000), "-timeout", f"{limit}s", "-timeout_error", "-recv_timeout", "10000",
+             "-trace_stat", "-stf", str(place / "statistics"), "-fd", "1", service=CALLEE, seconds=limit + 10, check=False)
+    finally:
+        answering.kill()
+        answering.wait()
+        sipp(info, CALLEE, "register", "-key", "expires", "0", "-m", "1")
+    rows = list(csv.DictReader((place / "statistics").read_text().splitlines(), delimiter=";"))
+    # While some were still to begin; each row's times end in seconds.
+    begun, now = ([float(row[name].split()[-1]) for row in rows] for name in ("StartTime", "CurrentTime"))
+    busy = [(int(row["TotalCallCreated"]), now[place] - begun[place]) for place, row in enumerate(rows)
+            if int(row["TotalCallCreated"]) < CALLS]
+    created, elapsed = busy[-1]
+    return int(rows[-1]["SuccessfulCall(C)"]), round(created / max(elapsed, 1.0), 1)
+
+
+def command(info: dict[str, object], phone: str, scenario: str, *more: str, service: str = "") -> list[str]:
+    """SIPp's command line for a phone of the lab."""
+    return ["sipp", f"{info['host']}:{info['sip']['udp']}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-nostdin", "-aa",
+            "-p", str(PORTS[phone]), "-s", service or phone, "-au", phone, "-ap", info["phones"][phone]["password"],
+            "-key", "rtp_port", str(RTP_PORT), *more]
+
+
+def sipp(info: dict[str, object], phone: str, scenario: str, *more: str, service: str = "", seconds: float = 20,
+         check: bool = True) -> None:
+    """Run SIPp to its end."""
+    run(command(info, phone, scenario, *more, service=service), timeout=seconds, check=check)
+
+
+def records(room: pathlib.Path, info: dict[str, object], since: int) -> tuple[int, int, int]:
+    """Of the answered calls recorded after a row: how many rows, how many calls, and the last row's number."""
+    _, address, _ = inventory.read(room)
+    login = host.ssh(address, host.port(address, room), room)
+    query = (f"SELECT count(*), count(DISTINCT uniqueid), coalesce(max(id), 0) FROM cdr WHERE id > {since} AND "
+             f"({since} = 0 OR (src, dst, disposition) = ('{CALLER}', '{CALLEE}', 'ANSWERED'))")
+    asked = run([*login, f"cd / && sudo -n -u postgres psql --no-psqlrc -Atq -F' ' {info['database']['name']} -c \"{query}\""])
+    try:
+        rows, calls, last = (int(number) for number in asked.stdout.split())
+    except ValueError:
+        raise LabError(f"{address} does not tell its call records: {asked.stdout} {asked.stderr}") from None
+    return rows, calls, last

@@ -1,0 +1,85 @@
+"""A SIP phone's TLS, for a SIPp that was built without it, as Debian's is: SIPp speaks TCP to a relay on this machine."""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import ssl
+import threading
+
+
+class Relay:
+    """One TLS connection to an exchange, as a phone keeps it, and whatever SIPp is behind it at the moment.
+
+    host, port: the exchange; certificate: the only one that is trusted, as PEM. A SIPp that calls connects to `address`;
+    one that is called listens at `called`, a TCP port of the address `here`.
+    """
+
+    def __init__(self, host: str, port: int, certificate: str, here: str):
+        trust = ssl.create_default_context(cadata=certificate)  # the certificate has to name the host
+        self.exchange = trust.wrap_socket(socket.create_connection((host, port), timeout=5), server_hostname=host)
+        self.here, self.called = here, 0
+        self.door = socket.create_server((here, 0))
+        self.address = self.door.getsockname()
+        self._sipp: socket.socket | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._closed = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed:
+            ends = [self.door, self.exchange, *([self._sipp] if self._sipp else [])]
+            for end in select.select(ends, [], [], 0.05)[0]:
+                if end is self.door:
+                    self._turn_to(self.door.accept()[0])
+                elif end is self.exchange:
+                    if not self._from_exchange():
+                        self._closed = True
+                elif end is self._sipp:
+                    self._from_sipp()
+        for end in (self.exchange, self.door, self._sipp):
+            if end:
+                end.close()
+
+    def _turn_to(self, sipp: socket.socket | None) -> None:
+        if self._sipp:
+            self._sipp.close()
+        self._sipp = sipp
+
+    def _from_exchange(self) -> bytes:
+        data = self.exchange.recv(65536)
+        while self.exchange.pending():
+            data += self.exchange.recv(65536)
+        if data and not self._sipp and self.called:
+            try:
+                self._turn_to(socket.create_connection((self.here, self.called), timeout=1))
+            except OSError:  # no SIPp at the moment; the phone is there all the same
+                self._say_so(data)
+        if data and self._sipp:
+            try:
+                self._sipp.sendall(data)
+            except OSError:
+                self._turn_to(None)
+        return data
+
+    def _say_so(self, request: bytes) -> None:
+        """Answer OPTIONS, by which the exchange asks whether a phone is there."""
+        if request.startswith(b"OPTIONS "):
+            kept = re.findall(rb"^(?:Via|From|To|Call-ID|CSeq): .*\r\n", request, re.MULTILINE)
+            self.exchange.sendall(b"SIP/2.0 200 OK\r\n" + b"".join(kept) + b"Content-Length: 0\r\n\r\n")
+
+    def _from_sipp(self) -> None:
+        try:
+            data = self._sipp.recv(65536)
+        except OSError:
+            data = b""
+        if data:
+            self.exchange.sendall(data)
+        else:
+            self._turn_to(None)
