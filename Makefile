@@ -71,5 +71,5 @@ audit: tools ## Attack the lab host with other people's tools and kill its harde
 	@.venv/bin/python tests/tools/audit.py
 
 .PHONY: bench
-bench: tools ## Measure make lab against a plain shell script, and a run that changes nothing
+bench: tools ## Measure making a lab, running on it again, and 200 calls; fail where a limit is missed
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py

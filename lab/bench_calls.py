@@ -36,8 +36,8 @@ def measure(room: pathlib.Path) -> dict[str, object]:
     return {
         "calls": CALLS, "calls_a_second": rate, "calls_a_second_at_least": A_SECOND * 0.95,
         "calls_lost": CALLS - done, "calls_lost_at_most": 0,
-        "records_lost": CALLS - found[1], "records_lost_at_most": 0,
-        "records_twice": found[0] - found[1], "records_twice_at_most": 0,
+        "records": found[0], "calls_without_their_one_record": abs(CALLS - found[1]) + found[0] - found[1],
+        "calls_without_their_one_record_at_most": 0,
     }
 
 
@@ -45,6 +45,7 @@ def call(info: dict[str, object], place: pathlib.Path) -> tuple[int, float]:
     """Let one phone call the other; how many calls went through to their end, and how many began a second."""
     sipp(info, CALLEE, "register", "-key", "expires", "300", "-m", "1")
     limit = CALLS // A_SECOND + TALK_SECONDS + 30
+    # SIPp counts the exchange's questions whether the phone is there among its calls: no limit may end it early.
     answering = subprocess.Popen(command(info, CALLEE, "answer", "-m", str(2 * CALLS), "-d", "200", "-timeout", f"{limit}s"),
                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

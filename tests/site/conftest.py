@@ -18,6 +18,7 @@ import pytest
 import testinfra
 
 ROOT = Path(__file__).resolve().parents[2]
+VOICEMAIL = "/var/spool/asterisk/voicemail"
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
 
 import sipp  # noqa: E402  it needs the collection
@@ -207,3 +208,16 @@ def records(database):
         return ask(begun)
 
     return new
+
+
+@pytest.fixture
+def inbox(on_lab):
+    """A function that lists the new messages of a mailbox; all mailboxes are emptied before and after the test."""
+    empty = f"find {VOICEMAIL} -name 'msg*' -delete"
+    on_lab(empty)
+
+    def messages(number: str) -> list[str]:
+        return on_lab(f"cd {VOICEMAIL} && ls */{number}/INBOX/msg????.wav 2>/dev/null || true").split()
+
+    yield messages
+    on_lab(empty)

@@ -25,9 +25,9 @@ class Prompt:
     pieces: tuple[tuple[int, bytes], ...]
 
     def find(self, audio: bytes, since: int = 0) -> int:
-        """Where in audio the prompt begins to be heard (its first piece known), or -1."""
-        found = [audio.find(piece, since) for _offset, piece in self.pieces[:2]]
-        return min((place for place in found if place >= 0), default=-1)
+        """Where in audio the prompt begins that one of its first two pieces tells after an offset, or -1."""
+        found = [(audio.find(piece, since), offset) for offset, piece in self.pieces[:2]]
+        return min((max(0, place - offset) for place, offset in found if place >= 0), default=-1)
 
     def whole(self, audio: bytes, since: int = 0) -> bool:
         """Whether nearly all pieces are in audio, in their order and as far apart as in the file, within a frame or two."""

@@ -164,22 +164,28 @@ class Line:
             self.media.open(self.account.host, port)
         return self.media.remote is not None
 
-    def hears(self, name: str, seconds: float = STEP_SECONDS, again: bool = False) -> bool:
-        """Wait until the prompt has been heard to its end after the ones asked about before; again: from the start of the call."""
-        return self.hears_any(name, seconds=seconds, again=again) == name
+    def hears(self, name: str, seconds: float = STEP_SECONDS, whole: bool = True) -> bool:
+        """Wait until the prompt has been heard after the ones asked about before: all of it, or its beginning."""
+        if whole:
+            return self.hears_any(name, seconds=seconds) == name
+        within(seconds, lambda: self.over or self.prompts[name].find(bytes(self.media.heard), self.since) >= 0)
+        found = self.prompts[name].find(bytes(self.media.heard), self.since)
+        if found >= 0:  # not to be found again by its second piece
+            self.since = found + self.prompts[name].pieces[:2][-1][0] + 1
+        return found >= 0
 
-    def hears_any(self, *names: str, seconds: float = STEP_SECONDS, again: bool = False) -> str | None:
+    def hears_any(self, *names: str, seconds: float = STEP_SECONDS) -> str | None:
         """Wait until one of these prompts has been heard to its end, and say which."""
-        since = 0 if again else self.since
+        since = self.since
         deadline = time.monotonic() + seconds
         while True:
             over = self.over or time.monotonic() > deadline
             audio = bytes(self.media.heard)
             for name in names:
                 if self.prompts[name].whole(audio, since):
-                    end = self.prompts[name].find(audio, since) + self.prompts[name].samples - 400
-                    self.since = max(self.since, end)
-                    within(2, lambda: self.over or len(self.media.heard) >= end + 800)
+                    end = self.prompts[name].find(audio, since) + self.prompts[name].samples
+                    self.since = max(self.since, end - 400)
+                    within(2, lambda: self.over or len(self.media.heard) >= end - 200)
                     return name
             if over:
                 return None
@@ -200,6 +206,15 @@ class Line:
         time.sleep(seconds)
         loud = sum(value & 0x7F < 0x70 for value in self.media.heard[since:])
         return loud / (8000 * seconds)
+
+    def leaves_message(self) -> bool:
+        """Pass over a mailbox's instructions, speak for a moment after the beep, and hang up; False if there was no beep."""
+        self.media.press("#")
+        beeped = self.hears("beep")
+        self.media.talking = True
+        kept = beeped and not within(2.5, lambda: self.over)
+        self.hang_up()
+        return kept
 
     @property
     def over(self) -> bool:

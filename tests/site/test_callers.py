@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from sipp import within
 
@@ -14,13 +12,16 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("number", ["5999", "6004", "9", "*99", "612345678", "nobody", "6002&PJSIP"])
-def test_whoever_dials_an_unknown_number_is_told_so(telephones, records, number):
-    caller = telephones.dial("6001", number, answered=False, talking=False)
-    assert within(5, lambda: caller.open() or caller.over), caller
-    assert caller.hears("pbx-invalid"), caller
-    assert within(5, lambda: caller.over) and caller.code == 404, caller
-    assert [(row["src"], row["dst"], row["billsec"]) for row in records()] == [("6001", number, 0)]
+def test_whoever_dials_an_unknown_number_is_told_so(telephones, records):
+    numbers = ["5999", "6004", "9", "*99", "612345678", "nobody", "6002&PJSIP"]
+    callers = {number: telephones.dial("6001", number, answered=False, talking=False) for number in numbers}
+    for caller in callers.values():
+        assert within(5, lambda: caller.open() or caller.over), caller
+    for caller in callers.values():
+        assert caller.hears("pbx-invalid"), caller
+        assert within(5, lambda: caller.over) and caller.code == 404, caller
+    found = sorted((row["src"], row["dst"], row["billsec"]) for row in records(len(numbers)))
+    assert found == sorted(("6001", number, 0) for number in numbers)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,9 +43,9 @@ def test_a_from_that_is_no_sip_hurts_no_other_call(telephones, name):
     assert telephones.dial("6001", "6000").hears("conf-onlyperson")
 
 
-@pytest.mark.parametrize("number", ["6500", "11888", "*21"])
-def test_keys_without_end_end_in_a_hangup(telephones, number):
-    caller = telephones.dial("6001", number, talking=False)
-    began = time.monotonic()
-    caller.media.press("1234567890*#" * 200, seconds=0.04, pause=0.02, wait=False)
-    assert caller.ended(60), (time.monotonic() - began, caller)
+def test_keys_without_end_end_in_a_hangup(telephones):
+    callers = [telephones.dial("6001", number, talking=False) for number in ("6500", "11888", "*21")]
+    for caller in callers:
+        caller.media.press("4567890*#" * 250, seconds=0.04, pause=0.02, wait=False)
+    for caller in callers:
+        assert caller.ended(60), caller

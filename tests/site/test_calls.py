@@ -98,37 +98,12 @@ def test_old_tls_is_refused(lab, encrypted):
         old.wrap_socket(raw)
 
 
-def test_the_only_person_in_a_conference_hears_the_prompt(account):
-    talk = sipp.call(account("6001"), "6000", seconds=3)
-    assert talk.caller.code == 200 and talk.caller.exit == 0, talk
-    assert talk.prompt > 50, talk
-
-
-def test_the_conference_prompt_is_the_spanish_one(on_lab):
-    """Asterisk falls back to English in silence, so both the phone's language and the file have to be right."""
-    endpoint = on_lab("asterisk -rx 'pjsip show endpoint 6001'")
-    assert re.search(r"^ *language +: es$", endpoint, re.MULTILINE), endpoint
-    data = re.search(r"Data directory: +(\S+)", on_lab("asterisk -rx 'core show settings'")).group(1)
-    assert "conf-onlyperson" in on_lab(f"ls {data}/sounds/es")
-
-
 def test_a_wrong_password_and_an_unknown_user_are_answered_alike(account):
     port = sipp.free_port(account("6001").host)
     wrong = sipp.register(account("6001", password="not-the-password"), port)
     unknown = sipp.register(account("6099", password="not-the-password"), port)
     assert wrong.code in (401, 403), wrong
     assert wrong.codes == unknown.codes
-
-
-def test_a_call_to_a_phone_that_is_not_there_ends(account):
-    began = time.monotonic()
-    talk = sipp.call(account("6001"), "6003", seconds=0.2)
-    assert talk.caller.code is not None, talk
-    assert time.monotonic() - began < 15
-
-
-def test_an_unknown_number_is_refused(account):
-    assert sipp.call(account("6001"), "5999").caller.code == 404
 
 
 def _records(database) -> set:

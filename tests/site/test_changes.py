@@ -96,8 +96,8 @@ def test_a_call_lives_on_while_the_exchange_is_described_anew(telephones, phones
         pbx_queues=[{"name": "ColaUno", "number": "8001", "agents": ["6001", "6002", "6003"]},
                     {"name": "Ventas", "number": "8002", "agents": ["6003"]}],
         pbx_call_centres=[{"number": "11888", "departments": {"1": "6001", "2": "6002", "3": "6003"}},
-                          {"number": "11999", "departments": {"10": NEW}}],
-        pbx_conferences=["6000", "6010"])
+                          {"number": "11999", "departments": {"10": NEW}, "tries": 2}],
+        pbx_conferences=["6000", "6010"], pbx_ring_seconds=5)
     assert sorted(run.reloaded) == ["app_queue", "app_voicemail", "pbx_config", "pbx_lua", "res_pjsip"]
     boxes = on_lab("asterisk -rx 'voicemail show users'")
     assert re.search(rf"{NEW}\s+Portería", boxes) and re.search(r"6003\s+Renamed", boxes), boxes
@@ -119,12 +119,38 @@ def renew(on_lab, lab) -> str:
         cat certificate.pem""").strip()
 
 
-def test_a_new_phone_is_called_and_a_new_call_centre_leads_to_it(telephones):
+def test_a_new_call_centre_leads_to_the_new_phone_after_all_tries_but_one(telephones):
     phone = telephones.answering(NEW)
     caller = telephones.dial("6001", "11999", talking=False)
-    assert caller.hears("vm-enter-num-to-call", seconds=15), caller
-    caller.media.press("10")
+    for keys, answer in (("99", "vm-sorry"), ("10", "digits/1")):
+        assert caller.hears("vm-enter-num-to-call", seconds=15), caller
+        caller.media.press(keys)
+        assert caller.hears(answer, seconds=15), caller
     assert phone.talks() and caller.hears_party(phone.media), caller
+
+
+def test_silence_at_a_call_centre_is_told_off_and_ends_the_call(telephones):
+    caller = telephones.dial("6001", "11999", talking=False)
+    assert caller.hears("vm-sorry", seconds=15), caller
+    assert caller.hears("vm-goodbye", seconds=20), caller
+    assert caller.ended(), caller
+    assert caller.heard().count("vm-sorry") == 2, caller
+
+
+def test_a_call_that_nobody_answers_ends_in_the_mailbox_and_its_phone_is_told(telephones, inbox, records):
+    phone = telephones.ringing(NEW)
+    caller = telephones.dial("6001", NEW, answered=False, talking=False)
+    assert within(5, lambda: phone.invited == 1), caller
+    began = time.monotonic()
+    assert caller.answered() and 4 < time.monotonic() - began < 8, (time.monotonic() - began, caller)
+    assert phone.invited == 1
+    assert caller.hears("vm-isunavail"), caller
+    assert caller.leaves_message() and within(5, lambda: len(inbox(NEW)) == 1), (inbox(NEW), caller)
+    assert within(5, lambda: (True, 1) in phone.messages()), phone.trace()
+    rows = records(2)
+    assert [(row["src"], row["dst"], row["lastapp"], row["disposition"]) for row in rows] == [
+        ("6001", NEW, "Dial", "NO ANSWER"), ("6001", NEW, "VoiceMail", "ANSWERED")]
+    assert len({row["uniqueid"] for row in rows}) == 1, rows
 
 
 def test_a_phone_that_is_no_agent_may_not_log_in_as_one(telephones, on_lab):
