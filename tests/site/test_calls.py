@@ -89,6 +89,7 @@ def test_a_phone_over_tls_calls_and_is_called(lab, account, registered, encrypte
     assert sipp.register(phone, encrypted.called, expires=0).code == 200
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_old_tls_is_refused(lab, encrypted):
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
