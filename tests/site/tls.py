@@ -23,6 +23,7 @@ class Relay:
         self.door = socket.create_server((here, 0))
         self.address = self.door.getsockname()
         self._sipp: socket.socket | None = None
+        self._unread = b""
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -56,23 +57,29 @@ class Relay:
         data = self.exchange.recv(65536)
         while self.exchange.pending():
             data += self.exchange.recv(65536)
-        if data and not self._sipp and self.called:
-            try:
-                self._turn_to(socket.create_connection((self.here, self.called), timeout=1))
-            except OSError:  # no SIPp at the moment; the phone is there all the same
-                self._say_so(data)
-        if data and self._sipp:
-            try:
-                self._sipp.sendall(data)
-            except OSError:
-                self._turn_to(None)
+        self._unread += data
+        # One message at a time; between two there may be empty lines, which keep the connection alive.
+        while b"\r\n\r\n" in (unread := self._unread.lstrip(b"\r\n")):
+            head = unread.partition(b"\r\n\r\n")[0]
+            end = len(head) + 4 + int(re.search(rb"^Content-Length: *(\d+)", head, re.MULTILINE)[1])
+            if len(unread) < end:
+                break
+            self._unread = unread[end:]
+            self._pass_on(unread[:end])
         return data
 
-    def _say_so(self, request: bytes) -> None:
-        """Answer OPTIONS, by which the exchange asks whether a phone is there."""
-        if request.startswith(b"OPTIONS "):
-            kept = re.findall(rb"^(?:Via|From|To|Call-ID|CSeq): .*\r\n", request, re.MULTILINE)
+    def _pass_on(self, message: bytes) -> None:
+        if re.match(rb"(OPTIONS|NOTIFY) ", message):
+            # Is the phone there, are there messages: a phone answers, and a SIPp that is about to end would not.
+            kept = re.findall(rb"^(?:Via|From|To|Call-ID|CSeq): .*\r\n", message, re.MULTILINE)
             self.exchange.sendall(b"SIP/2.0 200 OK\r\n" + b"".join(kept) + b"Content-Length: 0\r\n\r\n")
+            return
+        try:
+            if not self._sipp:
+                self._turn_to(socket.create_connection((self.here, self.called), timeout=1))
+            self._sipp.sendall(message)
+        except OSError:
+            self._turn_to(None)
 
     def _from_sipp(self) -> None:
         try:
