@@ -16,8 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "pbx-way-in-" + hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
 SECONDS = 8  # after which the host itself goes back
+QUICK = {"sshd_rollback_seconds": SECONDS, "firewall_rollback_seconds": SECONDS}
 # Each step of the move and the moment at it: from a new host on port 22.
 MOVE = [
+    "Start the timer that goes back, and try them#1:after",
+    "Keep them#1:after",
     "Keep a copy of the configuration and start the timer#1:before",
     "Keep a copy of the configuration and start the timer#1:after",
     "Write the configuration#1:after",
@@ -27,6 +30,8 @@ MOVE = [
     "Have sshd take it#2:after",
     "Prove a login by key on the new port#2:after",
     "Disarm the rollback#1:after",
+    "Start the timer that goes back, and try them#2:after",
+    "Keep them#2:after",
 ]
 # The same on a finished host whose description has changed.
 CHANGE = ["Write the configuration#1:after", "Have sshd take it#1:after", "Disarm the rollback#1:before"]
@@ -64,15 +69,16 @@ class Owner:
         return done.returncode
 
     def made_new(self) -> None:
-        """Put sshd back to what the installer left; a new host has new keys, which nobody knows yet."""
+        """Put sshd and the firewall back to what the installer left; a new host has new keys, which nobody knows yet."""
         (self.room / "known_hosts").unlink(missing_ok=True)
-        self._inside("systemctl stop labredes-sshd-rollback.timer 2>/dev/null || true; rm -f /etc/ssh/*labredes*;"
+        self._inside("systemctl stop labredes-sshd-rollback.timer labredes-firewall-rollback.timer 2>/dev/null || true;"
+                     "rm -f /etc/ssh/*labredes*; [ ! -e /usr/local/sbin/labredes-firewall ] || labredes-firewall off;"
                      "cp /var/lib/sshd_config /etc/ssh; systemctl reload ssh")
 
     def waits_for_the_host(self) -> None:
         """Until the timer, if one was armed, has done its work; there is a way in at every moment."""
         end = time.monotonic() + SECONDS + 10
-        while self._inside("ls /etc/ssh/*.before-labredes 2>/dev/null || true"):
+        while self._inside("ls /etc/ssh/*.before-labredes 2>/dev/null || true; systemctl list-units --no-legend 'labredes-*-rollback.timer'"):
             assert self.ports(), "locked out while the rollback is waited for"
             assert time.monotonic() < end, "the rollback did not fire"
             time.sleep(0.5)
@@ -93,7 +99,7 @@ def owner():
 def test_a_move_that_dies_locks_nobody_out(owner, step):
     owner.made_new()
     assert owner.ports() == [22]
-    assert owner.play(killed_at=step, sshd_rollback_seconds=SECONDS) == -signal.SIGKILL
+    assert owner.play(killed_at=step, **QUICK) == -signal.SIGKILL
     assert owner.ports(), "locked out at once"
     owner.waits_for_the_host()
     assert owner.ports(), "locked out after the rollback"
@@ -104,7 +110,7 @@ def test_a_move_that_dies_locks_nobody_out(owner, step):
 @pytest.mark.parametrize("step", CHANGE)
 def test_a_change_that_dies_locks_nobody_out(owner, step):
     assert owner.play() == 0, owner.told
-    assert owner.play(killed_at=step, sshd_rollback_seconds=SECONDS, sshd_max_auth_tries=5) == -signal.SIGKILL
+    assert owner.play(killed_at=step, **QUICK, sshd_max_auth_tries=5) == -signal.SIGKILL
     assert owner.ports() == [3524], "locked out at once"
     assert owner.play(sshd_max_auth_tries=5) == 0, owner.told
     assert owner.ports() == [3524]
@@ -122,7 +128,7 @@ def test_a_port_that_is_taken_is_refused_before_anything_changes(owner):
 
 def test_a_configuration_that_shuts_the_owner_out_is_taken_back(owner):
     """By the run, which cannot prove it; and by the host, when the run is dead."""
-    shut = {"__sshd_extra": {"DenyUsers": "admin"}, "sshd_rollback_seconds": SECONDS}
+    shut = {"__sshd_extra": {"DenyUsers": "admin"}, **QUICK}
     owner.made_new()
     assert owner.play(**shut) != 0 and "sshd stays as it was, on port 22" in owner.told
     assert owner.ports() == [22]
