@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import rendering
 from ansible_collections.labredes.pbx.plugins.filter.firewall import (firewall_lets_in, firewall_problems, networks_of,
                                                                       port_ranges)
 
@@ -36,3 +37,15 @@ def test_who_is_let_in(address, port, allowed):
     ("80", True), ("1-65535", True), ("0", False), ("65536", False), ("1-2-3", False), ("http", False), ("-80", False), ("", False)])
 def test_what_is_a_port(ports, right):
     assert (firewall_problems([{**SSH, "ports": [ports]}]) == []) is right
+
+
+def test_each_rule_becomes_a_line_for_each_family_that_has_networks(tmp_path):
+    known = rendering.variables(rendering.FACTS["Ubuntu 18.04"], rendering.UNUSUAL, tmp_path, "firewall")
+    text = rendering.render(rendering.ROLES / "firewall/templates/etc/nftables.conf.j2", known)
+    assert [line.strip() for line in text.splitlines() if "dport {" in line] == [
+        'meta nfproto ipv4 tcp dport { 22, 3524 } accept comment "ssh"',
+        'meta nfproto ipv6 tcp dport { 22, 3524 } accept comment "ssh"',
+        'ip saddr { 192.0.2.0/24 } udp dport { 10000-11999 } accept comment "rtp"',
+        'ip6 saddr { 2001:db8::/32 } udp dport { 10000-11999 } accept comment "rtp"',
+        'meta nfproto ipv6 tcp dport { 80, 443, 8000-8020 } accept comment "web"',
+        'ip saddr { 192.0.2.0/29 } udp dport { 53 } accept comment "dns 2"']
