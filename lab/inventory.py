@@ -30,6 +30,7 @@ def write(room: pathlib.Path, name: str, address: str, ours: str, release: dict[
         "ansible_ssh_common_args": options,
         "labredes_secrets_dir": f"{room}/secrets",
         "firewall_admin_networks": [ours],
+        "sshd_allow_users": [ADMIN],
         "pbx_sip_transports": ["udp", "tcp", "tls", "wss"],
     }
     content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}}

@@ -122,6 +122,7 @@ def test_nothing_leaves_a_core_dump(on_lab):
 def test_everything_holds_after_a_reboot(room, lab, play, on_lab):
     name = inventory.read(room)[0]
     rules = on_lab("nft list table inet labredes | grep -v counter")
+    on_lab("fail2ban-client set labredes-asterisk banip 203.0.113.9")
     before = on_lab("cat /proc/sys/kernel/random/boot_id; stat --format=%Z /proc/1")
     lab_host.reboot(name)
     assert on_lab("cat /proc/sys/kernel/random/boot_id; stat --format=%Z /proc/1") != before
@@ -132,6 +133,8 @@ def test_everything_holds_after_a_reboot(room, lab, play, on_lab):
     for unit in ("asterisk", "postgresql", "fail2ban", "nftables"):
         assert on_lab(f"systemctl is-active {unit} || true").strip() == "active", unit
     assert sipp.within(10, lambda: "Number of jail:\t2" in on_lab("fail2ban-client status"))
+    assert sipp.within(10, lambda: "203.0.113.9" in on_lab("fail2ban-client get labredes-asterisk banip"))
+    assert on_lab("fail2ban-client unban --all; systemctl list-units --no-legend 'labredes-*.timer'").split() == ["1"]
     assert on_lab("sysctl -n net.ipv4.conf.all.log_martians").strip() == "1"
     assert on_lab("journalctl --list-boots | wc -l").strip() != "0" and on_lab("ls /var/log/journal")
     assert "a call went through" in play("--tags", "verify")
