@@ -32,6 +32,7 @@ def write(room: pathlib.Path, name: str, address: str, ours: str, release: dict[
         "firewall_admin_networks": [ours],
         "sshd_allow_users": [ADMIN],
         "pbx_sip_transports": ["udp", "tcp", "tls", "wss"],
+        "firewall_wss_networks": ["0.0.0.0/0", "::/0"],
     }
     content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}}
     path(room).parent.mkdir(parents=True, exist_ok=True)

@@ -58,6 +58,7 @@ FAULTS = {
     "protocol": ({"firewall_extra_rules": [{"name": "web", "protocol": "http", "ports": [80], "networks": []}]},
                  "value of protocol must be one of: tcp, udp, got: http found in firewall_extra_rules"),
     "ban": ({"fail2ban_ban_seconds": 0}, "ban: fail2ban_ban_seconds is 0; give a whole number above 0."),
+    "wss": ({"pbx_sip_transports": ["udp", "wss"]}, "wss: pbx_sip_transports has wss, whose port ARI answers on as well; name in"),
     "zone": ({"system_timezone": "madrid; reboot"}, "zone: system_timezone madrid; reboot is no time zone; give a name"),
 }
 GOOD = {"pbx_phones": [PHONE, {"number": "6002", "name": "Eva"}], "asterisk_package_release": "20.20.1"}
