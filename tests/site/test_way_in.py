@@ -46,11 +46,19 @@ class Owner:
         return done.stdout
 
     def ports(self) -> list[int]:
-        """The ports on which the key opens the door and sudo works."""
+        """The ports on which the key opens the door and sudo works.
+
+        Asked once more where none does: sshd refuses for a moment while it reads its configuration again.
+        """
         options = ["-q", "-F", "none", "-i", self.room / "key", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2",
                    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-        tried = {port: subprocess.Popen(["ssh", *options, "-p", str(port), f"admin@{self.address}", "sudo -n true"]) for port in (22, 3524)}
-        return [port for port, login in tried.items() if login.wait(30) == 0]
+        for pause in (0.5, 0):
+            tried = {port: subprocess.Popen(["ssh", *options, "-p", str(port), f"admin@{self.address}", "sudo -n true"]) for port in (22, 3524)}
+            let_in = [port for port, login in tried.items() if login.wait(30) == 0]
+            if let_in:
+                break
+            time.sleep(pause)
+        return let_in
 
     def play(self, killed_at: str = "", **variables: object) -> int:
         """Run playbooks/harden.yml; gives its exit code, -9 when it was killed. What it said is in `told`."""
