@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import ssl
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from playbook import play
 from sipp import within
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,14 +44,11 @@ def lab(lab) -> dict:
 @pytest.fixture(scope="module")
 def describe(room, on_lab, lab):
     """A function that runs site.yml for the exchange alone, with other data; the old data and certificate are back in the end."""
-    program = Path(sys.executable).with_name("ansible-playbook")
     place = "/etc/ssl/labredes"
     last = {}
 
     def run(**data) -> Run:
-        command = [program, "site.yml", "--tags=pbx", "-i", room / "inventory", "-e", json.dumps(data)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-                              env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")})
+        done = play(room, "--tags=pbx", "-e", json.dumps(data), seconds=120)
         assert done.returncode == 0, done.stdout[-3000:]
         last.update(data=data)
         reloads = done.stdout.partition("RUNNING HANDLER [labredes.pbx.pbx : Reload what changed]")[2].partition("\n\n")[0]

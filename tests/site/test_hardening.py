@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import playbook
 import pytest
 import sipp
 
@@ -41,9 +41,7 @@ def play(room):
     """A function that runs site.yml on the lab host with more arguments and gives what it said; it must end well."""
 
     def run(*arguments: str) -> str:
-        program = Path(sys.executable).with_name("ansible-playbook")
-        done = subprocess.run([program, "site.yml", "-i", room / "inventory", *arguments], cwd=ROOT, capture_output=True, text=True,
-                              env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, timeout=400, check=False)
+        done = playbook.play(room, *arguments)
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout + done.stderr
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import playbook
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,12 +62,10 @@ class Owner:
 
     def play(self, killed_at: str = "", **variables: object) -> int:
         """Run playbooks/harden.yml; gives its exit code, -9 when it was killed. What it said is in `told`."""
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        if killed_at:
-            environment |= {"KILLED_AT": killed_at, "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
-                            "ANSIBLE_CALLBACKS_ENABLED": "killed_at"}
-        done = subprocess.run(["ansible-playbook", "playbooks/harden.yml", "-i", self.room / "inventory", "-e", json.dumps(variables)], cwd=ROOT, check=False,
-                              env=environment, stdout=subprocess.PIPE, text=True, timeout=300, start_new_session=True)
+        environment = {"KILLED_AT": killed_at, "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
+                       "ANSIBLE_CALLBACKS_ENABLED": "killed_at"} if killed_at else {}
+        done = playbook.play(self.room, "-e", json.dumps(variables), playbook="playbooks/harden.yml", environment=environment,
+                             seconds=300, start_new_session=True)
         self.told = done.stdout
         return done.returncode
 
