@@ -158,7 +158,7 @@ def select(build):
     """
     build.run(["make", "menuselect.makeopts"], "make menuselect.makeopts")
     argv = ["menuselect/menuselect"]
-    for category in ("MENUSELECT_CORE_SOUNDS", "MENUSELECT_EXTRA_SOUNDS", "MENUSELECT_MOH"):
+    for category in ("MENUSELECT_CORE_SOUNDS", "MENUSELECT_EXTRA_SOUNDS", "MENUSELECT_MOH", "MENUSELECT_TESTS"):
         argv += ["--disable-category", category]
     for name in build.spec["disable"]:
         argv += ["--disable", name]
