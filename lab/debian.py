@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+from collections.abc import Sequence
 
 from shell import CACHE, LabError, run, say
 
@@ -112,10 +113,10 @@ class Suite:
         run(["apt-get", *self.options, "source", "-qq", "--download-only", f"{source}={version}"], timeout=900, cwd=where)
         return where / f"{source}_{version.split(':', 1)[-1]}.dsc"
 
-    def binary(self, package: str) -> pathlib.Path:
-        """Download a binary package; gives the path of its .deb."""
+    def binaries(self, packages: Sequence[str]) -> list[pathlib.Path]:
+        """Download binary packages; gives the paths of their .debs, in the order asked for."""
         where = self.room / "download"
-        for old in where.glob(f"{package}_*.deb"):
+        for old in where.glob("*.deb"):
             old.unlink()
-        run(["apt-get", *self.options, "download", "-qq", package], timeout=900, cwd=where)
-        return next(where.glob(f"{package}_*.deb"))
+        run(["apt-get", *self.options, "download", "-qq", *packages], timeout=900, cwd=where)
+        return [next(where.glob(f"{package}_*.deb")) for package in packages]

@@ -103,9 +103,9 @@ def fill() -> pathlib.Path:
         archive = partial / f"asterisk-{version}-debian.tar.gz"
         pack(archive, from_tree(tree, f"asterisk-{version}"))
     sounds = {}
-    for package, (inside, number) in SOUNDS.items():
+    for deb, (package, (inside, number)) in zip(suite.binaries(list(SOUNDS)), SOUNDS.items()):
         target = partial / f"{package}-{number}.tar.gz"
-        pack(target, from_deb(suite.binary(package), inside))
+        pack(target, from_deb(deb, inside))
         sounds[target.name] = [digest(target)]
     entry = {
         "archive": {"name": archive.name, "checksums": [digest(archive)]},
