@@ -25,15 +25,15 @@ from shell import LabError, alone, run, say
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def ansible(room: pathlib.Path, playbook: pathlib.Path, *arguments: str, quiet: bool = False) -> None:
-    """Run a playbook on the lab's inventory, live unless `quiet`."""
+def ansible(room: pathlib.Path, *arguments: str | pathlib.Path, quiet: bool = False) -> None:
+    """Run playbooks on the lab's inventory in one go, live unless `quiet`."""
     program = pathlib.Path(sys.executable).parent / "ansible-playbook"
-    command = [program if program.exists() else "ansible-playbook", playbook, "-i", room / "inventory", *arguments]
+    command = [program if program.exists() else "ansible-playbook", "-i", room / "inventory", *arguments]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     if quiet:
         run(command, timeout=300, cwd=ROOT, env=environment)
     elif code := subprocess.run(command, cwd=ROOT, env=environment).returncode:
-        raise LabError(f"{playbook.name} ended with exit code {code}; its last task says why")
+        raise LabError(f"ansible-playbook ended with exit code {code}; its last task says why")
 
 
 def create(options: argparse.Namespace) -> None:
@@ -61,8 +61,7 @@ def create(options: argparse.Namespace) -> None:
 def up(options: argparse.Namespace) -> None:
     """Make the host, run site.yml on it, say what to dial."""
     create(options)
-    ansible(options.dir, ROOT / "site.yml")
-    told = describe(options.dir)
+    told = describe(options.dir, ROOT / "site.yml")
     sip = told["info"]["sip"]
     print(f"\nRegister a softphone at {told['info']['host']} (UDP port {sip['udp']} or TCP port {sip['tcp']}):")
     for number, phone in told["info"]["phones"].items():
@@ -72,14 +71,14 @@ def up(options: argparse.Namespace) -> None:
         print(f"  {line['numbers']}   {line['what']}")
 
 
-def describe(room: pathlib.Path) -> dict[str, object]:
-    """What lab/info.yml tells: {'info': …, 'dial': …}."""
-    _, address, _ = inventory.read(room)
-    ssh = {"port": host.port(address, room), "user": host.ADMIN, "key_file": f"{room}/key"}
+def describe(room: pathlib.Path, *first: pathlib.Path) -> dict[str, object]:
+    """What lab/info.yml tells, after other playbooks if there are any: {'info': …, 'dial': …}."""
     with tempfile.TemporaryDirectory(prefix="labredes-info-") as place:
         answer = pathlib.Path(place) / "info.json"
-        ansible(room, ROOT / "lab/info.yml", "-e", f"lab_info_file={answer}", quiet=True)
+        ansible(room, *first, ROOT / "lab/info.yml", "-e", f"lab_info_file={answer}", quiet=not first)
         told = json.loads(answer.read_text())
+    _, address, _ = inventory.read(room)
+    ssh = {"port": host.port(address, room), "user": host.ADMIN, "key_file": f"{room}/key"}
     sip = {"udp": None, "tcp": None, **told["info"].pop("sip")}
     told["info"] = {"host": address, "ssh": ssh, "sip": sip, **told["info"]}
     return told

@@ -7,8 +7,6 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 display = Display()
-POLL = 3  # seconds between two looks
-SHOW = 15  # seconds between two lines about the same step
 
 
 class ActionModule(ActionBase):
@@ -21,14 +19,12 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         host = task_vars["inventory_hostname"]
         began = time.monotonic()
-        state = self._look(arguments, task_vars)
+        # The first look does not wait: what is under way is shown at once.
+        state = self._look({**arguments, "patience": 0}, task_vars)
         if state.get("failed") or arguments.get("state") == "started":
             return {**result, **state}
-        shown, shown_at = None, 0.0
         while not state.get("failed") and not state["done"] and state["active"]:
-            step = state["progress"]
-            if step and (step["step"] != shown or time.monotonic() - shown_at >= SHOW):
-                shown, shown_at = step["step"], time.monotonic()
+            if step := state["progress"]:
                 display.display(f"    {host}: step {step['number']} of {step['of']}, {step['step']}"
                                 f"{': ' + step['detail'] if step['detail'] else ''}"
                                 f" ({time.monotonic() - began:.0f} s)")
@@ -36,7 +32,6 @@ class ActionModule(ActionBase):
                 return {**result, "failed": True, "msg":
                         f"{host}: the build is still running after {arguments.get('timeout', 3600)} s; "
                         f"it goes on as unit {arguments['unit']}, and the next run joins it."}
-            time.sleep(POLL)
             state = self._look(arguments, task_vars)
         if state.get("failed"):
             return {**result, **state}

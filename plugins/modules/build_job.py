@@ -34,6 +34,12 @@ options:
     description: Seconds after which the wait is given up; the build itself goes on.
     type: int
     default: 3600
+  patience:
+    description:
+      - Seconds that one call on the host waits for the end of the step under way, for O(state=finished).
+      - The controller calls until the build has ended; a call costs as much as compiling a file does.
+    type: int
+    default: 15
   state:
     description:
       - V(started) sees to it that the build runs, unless its result exists, and does not wait.
@@ -80,6 +86,7 @@ progress:
 
 import json
 import os
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -93,6 +100,19 @@ def progress(work):
         return {}
 
 
+def wait(look, seconds, nap=1):
+    """Look every `nap` seconds until the build has ended, is in another step or `seconds` are over.
+
+    ``look`` gives (done, active, progress), as does this.
+    """
+    end = time.time() + seconds
+    first = seen = look()
+    while seen[1] and not seen[0] and seen[2].get("step") == first[2].get("step") and time.time() < end:
+        time.sleep(nap)
+        seen = look()
+    return seen
+
+
 def main():
     """Look, start if wanted and needed, and report."""
     module = AnsibleModule(argument_spec={
@@ -101,11 +121,17 @@ def main():
         "argv": {"type": "list", "elements": "str"},
         "creates": {"type": "path", "required": True},
         "timeout": {"type": "int", "default": 3600},
+        "patience": {"type": "int", "default": 15},
         "state": {"type": "str", "choices": ["started", "finished"], "required": True},
     }, required_if=[("state", "started", ["argv"])])
     unit = module.params["unit"] + ".service"
-    done = os.path.exists(module.params["creates"])
-    active = module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0
+
+    def look():
+        # In this order: a unit that ends in between has left its result.
+        active = module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0
+        return os.path.exists(module.params["creates"]), active, progress(module.params["work"])
+
+    done, active, step = look() if module.params["state"] == "started" else wait(look, module.params["patience"])
     changed = False
     if module.params["state"] == "started" and not done and not active:
         module.run_command(["systemctl", "reset-failed", unit])
@@ -117,7 +143,7 @@ def main():
         if code:
             module.fail_json(msg="The build could not be started: %s" % complaint.strip())
         changed = active = True
-    module.exit_json(changed=changed, done=done, active=active, progress=progress(module.params["work"]))
+    module.exit_json(changed=changed, done=done, active=active, progress=step)
 
 
 if __name__ == "__main__":

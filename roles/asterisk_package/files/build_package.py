@@ -38,6 +38,8 @@ DATA = "var/lib/asterisk"
 # What make compiles of the tree by itself; the bundled pjproject is silent about its files.
 COMPILED = ("addons", "agi", "apps", "bridges", "cdr", "cel", "channels", "codecs", "formats",
             "funcs", "main", "pbx", "res")
+# make looks through the whole tree for documentation at each start; only the compile writes it.
+WITHOUT_DOCUMENTATION = "DOC_MOD_SUBDIRS="
 # The user is made by whoever installs the package; what it runs as must own what it writes.
 POSTINST = """#!/bin/sh
 set -e
@@ -148,6 +150,17 @@ def configure(build):
         build.run(["./bootstrap.sh"], "bootstrap.sh")
     build.run(["./configure", "--with-externals-cache=" + build.sources] + build.spec["configure"],
               "./configure")
+    nothing_to_clean(build)
+
+
+def nothing_to_clean(build):
+    """Set the stamps without which make throws away, and makes again, what ./configure made of pjproject.
+
+    They are as old as the tree, for make compares them with what was made since. menuselect removes the
+    first one when the compiler's options change.
+    """
+    for stamp in (".lastclean", "third-party/pjproject/.rebuild_needed"):
+        shutil.copy2(os.path.join(build.tree, ".cleancount"), os.path.join(build.tree, stamp))
 
 
 def select(build):
@@ -156,7 +169,7 @@ def select(build):
     menuselect exits 0 for an unknown name and drops an option whose needs are not met; so the
     choice is read from menuselect.makeopts and a missing one is an error that names it.
     """
-    build.run(["make", "menuselect.makeopts"], "make menuselect.makeopts")
+    build.run(["make", "menuselect.makeopts", WITHOUT_DOCUMENTATION], "make menuselect.makeopts")
     argv = ["menuselect/menuselect"]
     for category in ("MENUSELECT_CORE_SOUNDS", "MENUSELECT_EXTRA_SOUNDS", "MENUSELECT_MOH", "MENUSELECT_TESTS"):
         argv += ["--disable-category", category]
@@ -199,6 +212,7 @@ def selection_errors(tree, spec):
 
 def compile_all(build):
     """Compile on every core, reporting how many files are done."""
+    nothing_to_clean(build)
     total = sum(name.endswith(".c") for part in COMPILED
                 for _, _, names in os.walk(os.path.join(build.tree, part)) for name in names)
     count = [0]
@@ -218,7 +232,7 @@ def install(build):
     shutil.rmtree(build.stage, ignore_errors=True)
     os.makedirs(build.stage)
     build.run(["make", "install", "DESTDIR=" + build.stage, "DEBUG=" + build.spec["debug"],
-               "ASTDATADIR=/" + DATA], "make install")
+               "ASTDATADIR=/" + DATA, WITHOUT_DOCUMENTATION], "make install")
     for name, place in build.spec["sounds"].items():
         target = os.path.join(build.stage, DATA, place)
         os.makedirs(target, exist_ok=True)
