@@ -115,9 +115,9 @@ def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, object]
             lab_seconds = timed("make lab, with empty caches", [*lab, "up", *where, "--distribution", suite], env=environment)
             yield room / "lab", environment, {
                 "release": chosen.get("asterisk_package_release") or "18.2.0",
-                "plain_script_seconds": round(plain_seconds),
-                "make_lab_seconds": round(lab_seconds),
-                "ratio": round(lab_seconds / plain_seconds, 2), "ratio_at_most": RATIO,
+                "plain_script_seconds": round(plain_seconds, 1),
+                "make_lab_seconds": round(lab_seconds, 1),
+                "ratio": round(lab_seconds / plain_seconds, 3), "ratio_at_most": RATIO,
             }
         finally:
             subprocess.run([*lab, "down", *where], check=False)

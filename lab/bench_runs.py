@@ -27,8 +27,8 @@ def measure(room: pathlib.Path, environment: dict[str, str]) -> dict[str, object
     back = timed("its old name", part, cwd=ROOT, env=environment)
     slower = max(change, back)
     return {
-        "no_change_seconds": round(whole), "no_change_at_most": SECONDS,
-        "no_change_ratio": round(whole / SECONDS, 2), "no_change_ratio_at_most": 1,
+        "no_change_seconds": round(whole, 1), "no_change_at_most": SECONDS,
+        "no_change_ratio": round(whole / SECONDS, 3), "no_change_ratio_at_most": 1,
         "mailbox_change_seconds": round(slower, 1),
-        "mailbox_change_ratio": round(slower / whole, 2), "mailbox_change_ratio_at_most": round(PART, 2),
+        "mailbox_change_ratio": round(slower / whole, 3), "mailbox_change_ratio_at_most": round(PART, 3),
     }

@@ -176,3 +176,15 @@ def test_the_old_description_leaves_nothing_behind(telephones, describe, on_lab,
     assert "Ventas" not in on_lab("asterisk -rx 'queue show'")
     line = telephones.dial("6001", NEW, answered=False, talking=False)
     assert within(10, lambda: line.over) and line.code == 404, line
+
+
+def test_what_was_changed_by_hand_is_put_right_and_it_alone(room, on_lab):
+    look = "cd /etc/asterisk && stat --format='%n %a %U:%G' * && sha256sum *"
+    before = on_lab(look)
+    on_lab("""cd /etc/asterisk && echo '; mine' >> agents.conf && chmod 0644 confbridge.conf && chown asterisk queues.conf
+              chgrp root musiconhold.conf && rm udptl.conf && echo '; mine' >> features.conf && touch rtp.conf""")
+    done = play(room, "--tags=asterisk,pbx", seconds=120)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert sorted(re.findall(r"^changed: .*\(item=(\S+\.\w+)\)", done.stdout, re.MULTILINE)) == [
+        "agents.conf", "confbridge.conf", "features.conf", "musiconhold.conf", "queues.conf", "udptl.conf"]
+    assert on_lab(look) == before
