@@ -18,6 +18,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         host = task_vars["inventory_hostname"]
+        timeout, patience = int(arguments.get("timeout", 3600)), int(arguments.get("patience", 15))
         began = time.monotonic()
         # The first look does not wait: what is under way is shown at once.
         state = self._look({**arguments, "patience": 0}, task_vars)
@@ -28,11 +29,12 @@ class ActionModule(ActionBase):
                 display.display(f"    {host}: step {step['number']} of {step['of']}, {step['step']}"
                                 f"{': ' + step['detail'] if step['detail'] else ''}"
                                 f" ({time.monotonic() - began:.0f} s)")
-            if time.monotonic() - began > int(arguments.get("timeout", 3600)):
+            left = timeout - int(time.monotonic() - began)
+            if left <= 0:
                 return {**result, "failed": True, "msg":
-                        f"{host}: the build is still running after {arguments.get('timeout', 3600)} s; "
+                        f"{host}: the build is still running after {timeout} s; "
                         f"it goes on as unit {arguments['unit']}, and the next run joins it."}
-            state = self._look(arguments, task_vars)
+            state = self._look({**arguments, "patience": min(patience, left)}, task_vars)
         if state.get("failed"):
             return {**result, **state}
         if not state["done"]:
