@@ -172,14 +172,18 @@ def test_the_tree_is_unpacked_and_given_what_was_verified(recipe, tmp_path):
     with tarfile.open(sources / "tree.tar.gz", "w:gz") as archive:
         for name in ("asterisk-1/configure", "asterisk-1/third-party/pjproject/Makefile", "asterisk-1/addons/mp3/x.c",
                      "asterisk-1/../outside", "asterisk-1//etc/outside"):
-            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+            content = b"export CFLAGS += $(CF) -g3\n" if name.endswith("Makefile") else b""
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
     build = recipe.Build({"work": str(tmp_path), "tree": "tree.tar.gz", "pjproject": "pjproject-9.tar.bz2", "mp3": True,
-                          "environment": {}})
+                          "environment": {}, "debug": "-g1"})
     recipe.unpack(build)
     tree = tmp_path / "tree"
     assert (tree / "configure").exists() and not list(tmp_path.rglob("outside"))
     assert (tree / "third-party/pjproject/pjproject-9.tar.bz2.md5").read_text().split() == [
         "f120fba3b1d023e44032e431f1cbe410", "pjproject-9.tar.bz2"]
+    assert (tree / "third-party/pjproject/Makefile").read_text() == "export CFLAGS += $(CF) -g1\n"
     assert [path.name for path in (tree / "addons/mp3").iterdir()] == ["interface.c"]
     expected = '#define ASTMM_LIBC ASTMM_REDIRECT\n#include "asterisk.h"\nint x;\n'
     assert (tree / "addons/mp3/interface.c").read_text() == expected

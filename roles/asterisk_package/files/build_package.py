@@ -119,7 +119,7 @@ def unpack(build):
 
 
 def give_pjproject(build):
-    """Let the tree expect exactly the pjproject that was verified, and nothing else."""
+    """Let the tree expect exactly the pjproject that was verified, compiled as the rest is."""
     name = build.spec["pjproject"]
     digest = hashlib.md5()
     with open(os.path.join(build.sources, name), "rb") as stream:
@@ -127,6 +127,12 @@ def give_pjproject(build):
     directory = os.path.join(build.tree, "third-party/pjproject")
     with open(os.path.join(directory, name + ".md5"), "w") as stream:
         stream.write("%s  %s\n" % (digest.hexdigest(), name))
+    # Its Makefile has a debugging option of its own, which would make more of it than of all the rest.
+    makefile = os.path.join(directory, "Makefile")
+    with open(makefile, encoding="utf-8") as stream:
+        text = stream.read()
+    with open(makefile, "w", encoding="utf-8") as stream:
+        stream.write(text.replace(" -g3", " " + build.spec["debug"]))
 
 
 def give_mp3(build):
