@@ -183,8 +183,8 @@ def test_what_was_changed_by_hand_is_put_right_and_it_alone(room, on_lab):
     before = on_lab(look)
     on_lab("""cd /etc/asterisk && echo '; mine' >> agents.conf && chmod 0644 confbridge.conf && chown asterisk queues.conf
               chgrp root musiconhold.conf && rm udptl.conf && echo '; mine' >> features.conf && touch rtp.conf""")
-    done = play(room, "--tags=asterisk,pbx", seconds=120)
+    done = play(room, "--tags=asterisk,pbx", "--diff", seconds=120)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert sorted(re.findall(r"^changed: .*\(item=(\S+\.\w+)\)", done.stdout, re.MULTILINE)) == [
+    assert sorted(re.findall(r"^\+\+\+ after: /etc/asterisk/(\S+)", done.stdout, re.MULTILINE)) == [
         "agents.conf", "confbridge.conf", "features.conf", "musiconhold.conf", "queues.conf", "udptl.conf"]
     assert on_lab(look) == before

@@ -1,0 +1,34 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The action labredes.pbx.templates: see plugins/modules/templates.py."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
+
+
+class ActionModule(ActionBase):
+    """Renders every template on the controller and hands all of them to the host in one call."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Return the module's answer; a template that cannot be rendered fails before the host is asked."""
+        result = super().run(tmp, task_vars)
+        lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
+        files = []
+        for item in self._task.args["files"]:
+            template = f"{self._task.args['source']}/{item['name']}.j2"
+            try:
+                [content] = lookup.run([template], task_vars, convert_data=False)
+            except AnsibleError as error:
+                return {**result, "failed": True, "msg": f"{template}: {error}"}
+            files.append({**item, "content": content})
+        return {**result, **self._execute_module(module_name="labredes.pbx.templates", task_vars=task_vars,
+                                                 module_args={**self._task.args, "files": files})}
+
+    def _update_module_args(self, module_name, module_args, task_vars):
+        """Keep the contents, secrets among them, out of the host's journal, where a module says what it was given."""
+        super()._update_module_args(module_name, module_args, task_vars)
+        module_args["_ansible_no_log"] = True
