@@ -84,16 +84,15 @@ def plain_script(chosen: dict[str, object], place: pathlib.Path) -> str:
     )
 
 
-def plain(chosen: dict[str, object], room: pathlib.Path, suite: str) -> float:
-    """Seconds that the plain script takes on a new host of its own, in a new directory of its own."""
-    room.mkdir(parents=True)
+def plain(script: str, sources: pathlib.Path, room: pathlib.Path, suite: str) -> float:
+    """Seconds that the plain script takes, handed its sources, on a new host of its own; `room` is a new directory."""
+    room.mkdir()
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", room / "key"])
     name = "pbx-bench-plain"
     host.remove(name)
     host.start(name, image.image(suite), room)
     try:
-        script = plain_script(chosen, room / "bench")
-        run(["podman", "cp", room / "bench", f"{name}:/usr/src/bench"])
+        run(["podman", "cp", sources, f"{name}:/usr/src/bench"])
         return timed("the plain script", ["podman", "exec", name, "bash", "-c", script])
     finally:
         host.remove(name)
@@ -106,7 +105,9 @@ def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, object]
     chosen = upstream.choose(*(os.environ.get(name, "") for name in ("RELEASE", "MIRROR", "GIT")))
     with tempfile.TemporaryDirectory(prefix="labredes-bench-") as place:
         room = pathlib.Path(place)
-        before = plain(chosen, room / "before", suite)
+        sources = room / "sources"
+        script = plain_script(chosen, sources)
+        before = plain(script, sources, room / "before", suite)
         environment = {**os.environ, "XDG_CACHE_HOME": str(room / "cache")}
         lab = [sys.executable, str(ROOT / "lab/lab.py")]
         where = ["--dir", str(room / "lab"), "--name", "pbx-bench"]
@@ -114,7 +115,7 @@ def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, object]
         run(["podman", "untag", image.image(suite)])
         try:
             lab_seconds = timed("make lab, with empty caches", [*lab, "up", *where, "--distribution", suite], env=environment)
-            after = plain(chosen, room / "after", suite)
+            after = plain(script, sources, room / "after", suite)
             plain_seconds = (before + after) / 2
             yield room / "lab", environment, {
                 "release": chosen.get("asterisk_package_release") or "18.2.0",

@@ -112,8 +112,7 @@ def play(tmp_path):
     def run(**data) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "play.yml", "-e", json.dumps(data)],
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")},
-            cwd=tmp_path, capture_output=True, text=True, timeout=60)
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
     return run
 
