@@ -28,8 +28,12 @@ def everything() -> dict[str, object]:
 
 def missed(figures: dict[str, object]) -> list[str]:
     """The names of the figures that miss their limits; NAME_at_most and NAME_at_least are NAME's."""
-    return [name for name, figure in figures.items() for bound, holds in BOUNDS.items()
-            if name + bound in figures and not holds(figure, figures[name + bound])]
+    return [
+        name
+        for name, figure in figures.items()
+        for bound, holds in BOUNDS.items()
+        if name + bound in figures and not holds(figure, figures[name + bound])
+    ]
 
 
 def main() -> None:
@@ -39,8 +43,11 @@ def main() -> None:
     parser.add_argument("--dir", type=pathlib.Path, default=pathlib.Path(".lab"), help="the lab of runs and calls")
     options = parser.parse_args()
     room = options.dir.resolve()
-    figures = {"all": everything, "runs": lambda: bench_runs.measure(room, dict(os.environ)),
-               "calls": lambda: bench_calls.measure(room)}[options.measure]()
+    figures = {
+        "all": everything,
+        "runs": lambda: bench_runs.measure(room, dict(os.environ)),
+        "calls": lambda: bench_calls.measure(room),
+    }[options.measure]()
     print(json.dumps(figures, indent=2))
     if names := missed(figures):
         raise LabError(f"missed: {', '.join(names)}")

@@ -9,9 +9,10 @@ import tempfile
 import time
 
 import host
+from shell import LabError, run, say
+
 import inventory
 import lab
-from shell import LabError, run, say
 
 SCENARIOS = pathlib.Path(__file__).resolve().parent.parent / "tests/sipp"
 CALLS = 200
@@ -34,9 +35,13 @@ def measure(room: pathlib.Path) -> dict[str, object]:
     while (found := records(room, info, begun))[1] < CALLS and time.monotonic() < end:
         time.sleep(0.5)
     return {
-        "calls": CALLS, "calls_a_second": rate, "calls_a_second_at_least": A_SECOND * 0.95,
-        "calls_lost": CALLS - done, "calls_lost_at_most": 0,
-        "records": found[0], "calls_without_their_one_record": abs(CALLS - found[1]) + found[0] - found[1],
+        "calls": CALLS,
+        "calls_a_second": rate,
+        "calls_a_second_at_least": A_SECOND * 0.95,
+        "calls_lost": CALLS - done,
+        "calls_lost_at_most": 0,
+        "records": found[0],
+        "calls_without_their_one_record": abs(CALLS - found[1]) + found[0] - found[1],
         "calls_without_their_one_record_at_most": 0,
     }
 
@@ -46,12 +51,42 @@ def call(info: dict[str, object], place: pathlib.Path) -> tuple[int, float]:
     sipp(info, CALLEE, "register", "-key", "expires", "300", "-m", "1")
     limit = CALLS // A_SECOND + TALK_SECONDS + 30
     # SIPp counts the exchange's questions whether the phone is there among its calls: no limit may end it early.
-    answering = subprocess.Popen(command(info, CALLEE, "answer", "-m", str(2 * CALLS), "-d", "200", "-timeout", f"{limit}s"),
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    answering = subprocess.Popen(
+        command(info, CALLEE, "answer", "-m", str(2 * CALLS), "-d", "200", "-timeout", f"{limit}s"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        sipp(info, CALLER, "uac", "-key", "caller", CALLER, "-m", str(CALLS), "-l", str(CALLS), "-r", str(A_SECOND),
-             "-d", str(TALK_SECONDS * 1000), "-timeout", f"{limit}s", "-timeout_error", "-recv_timeout", "10000",
-             "-trace_stat", "-stf", str(place / "statistics"), "-fd", "1", service=CALLEE, seconds=limit + 10, check=False)
+        sipp(
+            info,
+            CALLER,
+            "uac",
+            "-key",
+            "caller",
+            CALLER,
+            "-m",
+            str(CALLS),
+            "-l",
+            str(CALLS),
+            "-r",
+            str(A_SECOND),
+            "-d",
+            str(TALK_SECONDS * 1000),
+            "-timeout",
+            f"{limit}s",
+            "-timeout_error",
+            "-recv_timeout",
+            "10000",
+            "-trace_stat",
+            "-stf",
+            str(place / "statistics"),
+            "-fd",
+            "1",
+            service=CALLEE,
+            seconds=limit + 10,
+            check=False,
+        )
     finally:
         answering.kill()
         answering.wait()
@@ -59,21 +94,48 @@ def call(info: dict[str, object], place: pathlib.Path) -> tuple[int, float]:
     rows = list(csv.DictReader((place / "statistics").read_text().splitlines(), delimiter=";"))
     # While some were still to begin; each row's times end in seconds.
     begun, now = ([float(row[name].split()[-1]) for row in rows] for name in ("StartTime", "CurrentTime"))
-    busy = [(int(row["TotalCallCreated"]), now[place] - begun[place]) for place, row in enumerate(rows)
-            if int(row["TotalCallCreated"]) < CALLS]
+    busy = [
+        (int(row["TotalCallCreated"]), now[place] - begun[place])
+        for place, row in enumerate(rows)
+        if int(row["TotalCallCreated"]) < CALLS
+    ]
     created, elapsed = busy[-1]
     return int(rows[-1]["SuccessfulCall(C)"]), round(created / max(elapsed, 1.0), 1)
 
 
 def command(info: dict[str, object], phone: str, scenario: str, *more: str, service: str = "") -> list[str]:
     """SIPp's command line for a phone of the lab."""
-    return ["sipp", f"{info['host']}:{info['sip']['udp']}", "-sf", str(SCENARIOS / f"{scenario}.xml"), "-nostdin", "-aa",
-            "-p", str(PORTS[phone]), "-s", service or phone, "-au", phone, "-ap", info["phones"][phone]["password"],
-            "-key", "rtp_port", str(RTP_PORT), *more]
+    return [
+        "sipp",
+        f"{info['host']}:{info['sip']['udp']}",
+        "-sf",
+        str(SCENARIOS / f"{scenario}.xml"),
+        "-nostdin",
+        "-aa",
+        "-p",
+        str(PORTS[phone]),
+        "-s",
+        service or phone,
+        "-au",
+        phone,
+        "-ap",
+        info["phones"][phone]["password"],
+        "-key",
+        "rtp_port",
+        str(RTP_PORT),
+        *more,
+    ]
 
 
-def sipp(info: dict[str, object], phone: str, scenario: str, *more: str, service: str = "", seconds: float = 20,
-         check: bool = True) -> None:
+def sipp(
+    info: dict[str, object],
+    phone: str,
+    scenario: str,
+    *more: str,
+    service: str = "",
+    seconds: float = 20,
+    check: bool = True,
+) -> None:
     """Run SIPp to its end."""
     run(command(info, phone, scenario, *more, service=service), timeout=seconds, check=check)
 
@@ -82,9 +144,13 @@ def records(room: pathlib.Path, info: dict[str, object], since: int) -> tuple[in
     """Of the answered calls recorded after a row: how many rows, how many calls, and the last row's number."""
     _, address, _ = inventory.read(room)
     login = host.ssh(address, host.port(address, room), room)
-    query = (f"SELECT count(*), count(DISTINCT uniqueid), coalesce(max(id), 0) FROM cdr WHERE id > {since} AND "
-             f"({since} = 0 OR (src, dst, disposition) = ('{CALLER}', '{CALLEE}', 'ANSWERED'))")
-    asked = run([*login, f"cd / && sudo -n -u postgres psql --no-psqlrc -Atq -F' ' {info['database']['name']} -c \"{query}\""])
+    query = (
+        f"SELECT count(*), count(DISTINCT uniqueid), coalesce(max(id), 0) FROM cdr WHERE id > {since} AND "
+        f"({since} = 0 OR (src, dst, disposition) = ('{CALLER}', '{CALLEE}', 'ANSWERED'))"
+    )
+    asked = run(
+        [*login, f"cd / && sudo -n -u postgres psql --no-psqlrc -Atq -F' ' {info['database']['name']} -c \"{query}\""]
+    )
     try:
         rows, calls, last = (int(number) for number in asked.stdout.split())
     except ValueError:

@@ -70,8 +70,11 @@ def plain_script(chosen: dict[str, object], place: pathlib.Path) -> str:
             run(["git", "-C", clone, "archive", f"--prefix=asterisk-{name}/", "-o", place / tree, entry["commit"]])
     sounds = [
         f"mkdir -p /var/lib/asterisk/{target} && tar -xf ../{archive.name} -C /var/lib/asterisk/{target}"
-        for prefix, target in (("core-sounds-es-wav", "sounds/es"), ("core-sounds-en-gsm", "sounds/en"),
-                               ("moh-opsound-wav", "moh"))
+        for prefix, target in (
+            ("core-sounds-es-wav", "sounds/es"),
+            ("core-sounds-en-gsm", "sounds/en"),
+            ("moh-opsound-wav", "moh"),
+        )
         for archive in place.glob(f"asterisk-{prefix}-*.tar.gz")
     ]
     return PLAIN.format(
@@ -114,15 +117,22 @@ def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, object]
         # Its name alone goes, since other hosts may run from it: the lab has to make it anew.
         run(["podman", "untag", image.image(suite)])
         try:
-            lab_seconds = timed("make lab, with empty caches", [*lab, "up", *where, "--distribution", suite], env=environment)
+            lab_seconds = timed(
+                "make lab, with empty caches", [*lab, "up", *where, "--distribution", suite], env=environment
+            )
             after = plain(script, sources, room / "after", suite)
             plain_seconds = (before + after) / 2
-            yield room / "lab", environment, {
-                "release": chosen.get("asterisk_package_release") or "18.2.0",
-                "plain_script_seconds": round(plain_seconds, 1),
-                "plain_script_before_and_after_seconds": [round(before, 1), round(after, 1)],
-                "make_lab_seconds": round(lab_seconds, 1),
-                "ratio": round(lab_seconds / plain_seconds, 3), "ratio_at_most": RATIO,
-            }
+            yield (
+                room / "lab",
+                environment,
+                {
+                    "release": chosen.get("asterisk_package_release") or "18.2.0",
+                    "plain_script_seconds": round(plain_seconds, 1),
+                    "plain_script_before_and_after_seconds": [round(before, 1), round(after, 1)],
+                    "make_lab_seconds": round(lab_seconds, 1),
+                    "ratio": round(lab_seconds / plain_seconds, 3),
+                    "ratio_at_most": RATIO,
+                },
+            )
         finally:
             subprocess.run([*lab, "down", *where], check=False)

@@ -110,7 +110,11 @@ class Suite:
     def source(self, source: str, version: str) -> pathlib.Path:
         """Download a source package; gives the path of its .dsc."""
         where = self.room / "download"
-        run(["apt-get", *self.options, "source", "-qq", "--download-only", f"{source}={version}"], timeout=900, cwd=where)
+        run(
+            ["apt-get", *self.options, "source", "-qq", "--download-only", f"{source}={version}"],
+            timeout=900,
+            cwd=where,
+        )
         return where / f"{source}_{version.split(':', 1)[-1]}.dsc"
 
     def binaries(self, packages: Sequence[str]) -> list[pathlib.Path]:

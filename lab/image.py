@@ -81,14 +81,20 @@ def make(name: str, suite: str, lines: list[str], settings: list[str]) -> None:
         command = [
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
             # What is cut short is thrown away whole: no need to wait for the disk after each file.
-            *(f"--aptopt={setting}" for setting in settings), "--dpkgopt=force-unsafe-io",
+            *(f"--aptopt={setting}" for setting in settings),
+            "--dpkgopt=force-unsafe-io",
             f"--customize-hook={place}/recipe",
             *(suite, "-", place / "sources.list"),
         ]
         # Straight from one into the other; it gets its name when both have done their part.
-        with (place / "told").open("w+") as told, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told) as made:
+        with (
+            (place / "told").open("w+") as told,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told) as made,
+        ):
             imported = run(["podman", "import", "--quiet", "-"], timeout=900, check=False, stdin=made.stdout)
         if made.returncode or imported.returncode:
             said = (place / "told").read_text() + imported.stderr
-            raise LabError(f"the {RELEASES[suite]} image could not be made:\n" + "\n".join(said.strip().splitlines()[-8:]))
+            raise LabError(
+                f"the {RELEASES[suite]} image could not be made:\n" + "\n".join(said.strip().splitlines()[-8:])
+            )
         run(["podman", "tag", imported.stdout.strip(), name])

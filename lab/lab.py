@@ -18,9 +18,10 @@ import tempfile
 
 import host
 import image
-import inventory
 import upstream
 from shell import LabError, alone, run, say
+
+import inventory
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

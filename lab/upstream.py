@@ -59,7 +59,9 @@ def choose(release: str, mirror: str, git: str) -> dict[str, object]:
         return {name: value for name, value in chosen.items() if value}
     version, entry, place = from_debian()
     wanted = f"Asterisk {release}" if release else "Asterisk"
-    say(f"upstream's sources of {wanted} cannot be reached from here; this lab gets Debian's Asterisk {version} instead")
+    say(
+        f"upstream's sources of {wanted} cannot be reached from here; this lab gets Debian's Asterisk {version} instead"
+    )
     return {
         "asterisk_package_release": f"{version}-debian",
         "asterisk_package_mirror": str(place),
@@ -73,8 +75,11 @@ def from_debian() -> tuple[str, dict[str, object], pathlib.Path]:
         # release.json is written last: a directory without it is not there.
         # One made for other sounds than today's is not there either.
         wanted = {f"{package}-{number}.tar.gz" for package, (_, number) in SOUNDS.items()}
-        stamps = [stamp for stamp in sorted(MIRRORS.glob("debian-*/release.json"), key=lambda path: path.stat().st_mtime)
-                  if wanted <= set(json.loads(stamp.read_text())["checksums"])]
+        stamps = [
+            stamp
+            for stamp in sorted(MIRRORS.glob("debian-*/release.json"), key=lambda path: path.stat().st_mtime)
+            if wanted <= set(json.loads(stamp.read_text())["checksums"])
+        ]
         place = stamps[-1].parent if stamps else fill()
     return place.name.removeprefix("debian-"), json.loads((place / "release.json").read_text()), place
 

@@ -1,4 +1,5 @@
 """Controller side of labredes.pbx.build_job: while it waits, it shows the progress."""
+
 from __future__ import annotations
 
 import time
@@ -26,14 +27,19 @@ class ActionModule(ActionBase):
             return {**result, **state}
         while not state.get("failed") and not state["done"] and state["active"]:
             if step := state["progress"]:
-                display.display(f"    {host}: step {step['number']} of {step['of']}, {step['step']}"
-                                f"{': ' + step['detail'] if step['detail'] else ''}"
-                                f" ({time.monotonic() - began:.0f} s)")
+                display.display(
+                    f"    {host}: step {step['number']} of {step['of']}, {step['step']}"
+                    f"{': ' + step['detail'] if step['detail'] else ''}"
+                    f" ({time.monotonic() - began:.0f} s)"
+                )
             left = timeout - int(time.monotonic() - began)
             if left <= 0:
-                return {**result, "failed": True, "msg":
-                        f"{host}: the build is still running after {timeout} s; "
-                        f"it goes on as unit {arguments['unit']}, and the next run joins it."}
+                return {
+                    **result,
+                    "failed": True,
+                    "msg": f"{host}: the build is still running after {timeout} s; "
+                    f"it goes on as unit {arguments['unit']}, and the next run joins it.",
+                }
             state = self._look({**arguments, "patience": min(patience, left)}, task_vars)
         if state.get("failed"):
             return {**result, **state}

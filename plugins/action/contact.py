@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.labredes.pbx.plugins.plugin_utils.ssh_failure import sentence
 
 
@@ -19,7 +18,8 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         _checked, args = self.validate_argument_spec(
-            {"gather_subset": {"type": "list", "elements": "str", "default": ["all"]}})
+            {"gather_subset": {"type": "list", "elements": "str", "default": ["all"]}}
+        )
         try:
             answer = self._execute_module("ansible.legacy.setup", args, task_vars=task_vars)
         except AnsibleConnectionFailure as error:
@@ -33,5 +33,11 @@ class ActionModule(ActionBase):
 
     def _sentence(self, said: str, task_vars: dict) -> str:
         context = self._play_context
-        return sentence(said, task_vars["inventory_hostname"], context.remote_addr, context.port, context.remote_user,
-                        task_vars.get("ansible_python_interpreter"))
+        return sentence(
+            said,
+            task_vars["inventory_hostname"],
+            context.remote_addr,
+            context.port,
+            context.remote_user,
+            task_vars.get("ansible_python_interpreter"),
+        )

@@ -6,7 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.labredes.pbx.plugins.plugin_utils import run_lock
 
 
@@ -21,7 +20,8 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         _checked, args = self.validate_argument_spec(
-            {"directory": {"type": "path", "default": "~/.local/state/labredes.pbx/locks"}})
+            {"directory": {"type": "path", "default": "~/.local/state/labredes.pbx/locks"}}
+        )
         if self._task.check_mode:
             return dict(result, changed=False)
         name = task_vars["inventory_hostname"]
@@ -34,9 +34,17 @@ class ActionModule(ActionBase):
             cure = "wait for it or stop it"
             if not holder["here"]:
                 cure += f", or remove {holder['file']} if it is gone"
-            return dict(result, failed=True, msg=f"{name}: another run (pid {holder['pid']} on {holder['controller']}) "
-                                                 f"is at work on {name}; {cure}.")
+            return dict(
+                result,
+                failed=True,
+                msg=f"{name}: another run (pid {holder['pid']} on {holder['controller']}) "
+                f"is at work on {name}; {cure}.",
+            )
         except OSError as error:
-            return dict(result, failed=True, msg=f"{name}: the run lock cannot be written ({error}); make the directory "
-                                                 "writable or set reach_lock_directory.")
+            return dict(
+                result,
+                failed=True,
+                msg=f"{name}: the run lock cannot be written ({error}); make the directory "
+                "writable or set reach_lock_directory.",
+            )
         return dict(result, changed=False, pid=pid)

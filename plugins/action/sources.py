@@ -1,4 +1,5 @@
 """Controller side of labredes.pbx.sources; its documentation is in plugins/modules/sources.py."""
+
 from __future__ import annotations
 
 import os
@@ -7,7 +8,6 @@ from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.labredes.pbx.plugins.plugin_utils.source_cache import SourceCache, SourceError
 
 display = Display()
@@ -20,14 +20,17 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec({
-            "sources": {"type": "list", "elements": "dict", "required": True},
-            "cache": {"type": "path", "required": True},
-            "mirror": {"type": "str"},
-            "bundle": {"type": "path"},
-        })
-        cache = SourceCache(Path(arguments["cache"]) / "sources", arguments["mirror"],
-                            say=lambda line: display.display(f"    {line}"))
+        _, arguments = self.validate_argument_spec(
+            {
+                "sources": {"type": "list", "elements": "dict", "required": True},
+                "cache": {"type": "path", "required": True},
+                "mirror": {"type": "str"},
+                "bundle": {"type": "path"},
+            }
+        )
+        cache = SourceCache(
+            Path(arguments["cache"]) / "sources", arguments["mirror"], say=lambda line: display.display(f"    {line}")
+        )
         files, verified, fetched = {}, {}, []
         try:
             for source in arguments["sources"]:

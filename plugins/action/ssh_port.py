@@ -7,7 +7,6 @@ import socket
 import time
 
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.labredes.pbx.plugins.plugin_utils.ssh_failure import place
 
 # A port that neither answers nor refuses is behind a packet filter; the next one must not wait for it long.
@@ -59,7 +58,11 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         _checked, args = self.validate_argument_spec(
-            {"ports": {"type": "list", "elements": "int", "required": True}, "timeout": {"type": "float", "default": 10}})
+            {
+                "ports": {"type": "list", "elements": "int", "required": True},
+                "timeout": {"type": "float", "default": 10},
+            }
+        )
         name = task_vars["inventory_hostname"]
         address = task_vars.get("ansible_host") or task_vars.get("ansible_ssh_host") or name
         address = self._templar.template(address)
@@ -70,6 +73,10 @@ class ActionModule(ActionBase):
         if port is None:
             ports = ", ".join(str(port) for port in args["ports"])
             word = "port" if len(args["ports"]) == 1 else "ports"
-            return dict(result, failed=True, msg=f"{place(name, address)}: nothing answers SSH on {word} {ports}; "
-                                                 "check that the host is up and ansible_host is right.")
+            return dict(
+                result,
+                failed=True,
+                msg=f"{place(name, address)}: nothing answers SSH on {word} {ports}; "
+                "check that the host is up and ansible_host is right.",
+            )
         return dict(result, changed=False, port=port)

@@ -12,7 +12,6 @@ import time
 from ansible import constants as C
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import connection_loader
-
 from ansible_collections.labredes.pbx.plugins.plugin_utils.ssh_failure import sentence
 
 # The first value of an option counts for ssh, so these come before the user's own arguments.
@@ -30,7 +29,8 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         _checked, args = self.validate_argument_spec(
-            {"port": {"type": "int", "required": True}, "timeout": {"type": "int", "default": 20}})
+            {"port": {"type": "int", "required": True}, "timeout": {"type": "int", "default": 20}}
+        )
         if self._task.check_mode:
             return dict(result, changed=False, skipped=True, msg="Nothing to prove in check mode.")
         command, address, user = self._command(args["port"], args["timeout"], task_vars)
@@ -49,8 +49,14 @@ class ActionModule(ActionBase):
     def _log_in(command: list[str], timeout: int) -> str | None:
         """Run ssh once: None when the login succeeded, else what was said."""
         try:
-            answer = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                    timeout=timeout + 5, check=False)
+            answer = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=timeout + 5,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             return "timed out"
         return None if answer.returncode == 0 else answer.stdout.decode(errors="replace")
@@ -60,8 +66,10 @@ class ActionModule(ActionBase):
         ssh = connection_loader.get("ansible.builtin.ssh", self._play_context, os.devnull)
         names = C.config.get_plugin_vars("connection", ssh._load_name)
         keywords = {key: value for key, value in self._task.dump_attrs().items() if key == "remote_user"}
-        ssh.set_options(task_keys=keywords,
-                        var_options={name: self._templar.template(task_vars[name]) for name in names if name in task_vars})
+        ssh.set_options(
+            task_keys=keywords,
+            var_options={name: self._templar.template(task_vars[name]) for name in names if name in task_vars},
+        )
         address, user = ssh.get_option("host") or self._play_context.remote_addr, ssh.get_option("remote_user")
         words = [ssh.get_option("ssh_executable")]
         for option in FRESH_AND_BY_KEY + (f"ConnectTimeout={timeout}", f"Port={port}"):

@@ -25,8 +25,14 @@ class ActionModule(ActionBase):
             except AnsibleError as error:
                 return {**result, "failed": True, "msg": f"{template}: {error}"}
             files.append({**item, "content": content})
-        return {**result, **self._execute_module(module_name="labredes.pbx.templates", task_vars=task_vars,
-                                                 module_args={**self._task.args, "files": files})}
+        return {
+            **result,
+            **self._execute_module(
+                module_name="labredes.pbx.templates",
+                task_vars=task_vars,
+                module_args={**self._task.args, "files": files},
+            ),
+        }
 
     def _update_module_args(self, module_name, module_args, task_vars):
         """Keep the contents, secrets among them, out of the host's journal, where a module says what it was given."""

@@ -1,4 +1,5 @@
 """Filters that turn a release and its options into sources, a key and a builder's specification."""
+
 from __future__ import annotations
 
 import hashlib
@@ -23,10 +24,14 @@ description:
 
 THIRD_PARTY = "https://raw.githubusercontent.com/asterisk/third-party/master/pjproject/"
 SOUNDS = "https://downloads.asterisk.org/pub/telephony/sounds/releases/"
-RELEASES = ("https://downloads.asterisk.org/pub/telephony/asterisk/releases/",
-            "https://downloads.asterisk.org/pub/telephony/asterisk/old-releases/")
+RELEASES = (
+    "https://downloads.asterisk.org/pub/telephony/asterisk/releases/",
+    "https://downloads.asterisk.org/pub/telephony/asterisk/old-releases/",
+)
 MP3 = "https://svn.digium.com/svn/thirdparty/mp3/trunk/"
-MODULE = re.compile(r"^[^/]+/(?:addons|apps|bridges|cdr|cel|channels|codecs|formats|funcs|pbx|res|tests)/([^/]+)\.(?:c|cc)$")
+MODULE = re.compile(
+    r"^[^/]+/(?:addons|apps|bridges|cdr|cel|channels|codecs|formats|funcs|pbx|res|tests)/([^/]+)\.(?:c|cc)$"
+)
 SOUND = re.compile(r"^(CORE-SOUNDS|EXTRA-SOUNDS|MOH)-([A-Z]+(?:-[A-Z]+)?)-([A-Z0-9]+)$")
 
 
@@ -56,20 +61,33 @@ def asterisk_sources(release, name, enable, digests, git_url):
 
     def pinned(file, *urls):
         if not pins.get(file):
-            raise AnsibleFilterError(f"{file} is pinned nowhere; give its sha256 under checksums of release {name} "
-                                     "in asterisk_package_extra_releases.")
+            raise AnsibleFilterError(
+                f"{file} is pinned nowhere; give its sha256 under checksums of release {name} "
+                "in asterisk_package_extra_releases."
+            )
         return {"name": file, "urls": list(urls), "checksums": pins[file]}
 
     if "commit" in release:
-        sources = [{"name": f"asterisk-{name}-{release['commit'][:12]}.tar.gz", "git": git_url,
-                    "commit": release["commit"], "ref": name}]
+        sources = [
+            {
+                "name": f"asterisk-{name}-{release['commit'][:12]}.tar.gz",
+                "git": git_url,
+                "commit": release["commit"],
+                "ref": name,
+            }
+        ]
     else:
         archive = release["archive"]
-        sources = [{"name": archive["name"], "checksums": archive.get("checksums", []),
-                    "urls": archive.get("urls", [base + archive["name"] for base in RELEASES])}]
+        sources = [
+            {
+                "name": archive["name"],
+                "checksums": archive.get("checksums", []),
+                "urls": archive.get("urls", [base + archive["name"] for base in RELEASES]),
+            }
+        ]
     sources.append(pinned(pjproject, f"{THIRD_PARTY}{version}/{pjproject}"))
     if "format_mp3" in enable:
-        sources += [pinned(file, MP3 + file[len("mp3/"):]) for file in sorted(digests) if file.startswith("mp3/")]
+        sources += [pinned(file, MP3 + file[len("mp3/") :]) for file in sorted(digests) if file.startswith("mp3/")]
     for option in sorted(enable):
         if SOUND.match(option):
             archive = sound_archive(option, release["sounds"])[0]
@@ -101,8 +119,10 @@ def package_key(facts):
 
     Of each source only what pins it counts, not where it is fetched from.
     """
-    pins = [{name: source[name] for name in ("name", "checksums", "commit") if name in source}
-            for source in facts["sources"]]
+    pins = [
+        {name: source[name] for name in ("name", "checksums", "commit") if name in source}
+        for source in facts["sources"]
+    ]
     facts = {**facts, "sources": sorted(pins, key=lambda pin: pin["name"])}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -126,6 +146,11 @@ class FilterModule:
 
     def filters(self):
         """Names as used in templates."""
-        return {"asterisk_sources": asterisk_sources, "asterisk_options": asterisk_options,
-                "package_key": package_key, "sound_places": sound_places, "parents": parents,
-                "elected_builder": elected_builder}
+        return {
+            "asterisk_sources": asterisk_sources,
+            "asterisk_options": asterisk_options,
+            "package_key": package_key,
+            "sound_places": sound_places,
+            "parents": parents,
+            "elected_builder": elected_builder,
+        }

@@ -1,4 +1,5 @@
 """Cross-checks of the exchange's description, made before any host is touched."""
+
 from __future__ import annotations
 
 import difflib
@@ -48,13 +49,21 @@ options:
 CODES = ("voicemail", "agent_login", "queue_join", "queue_leave", "forward", "unforward")
 
 
-def exchange_problems(phones, conferences=(), queues=(), call_centres=(), applications=(), codes=None, agent_seconds=15):
+def exchange_problems(
+    phones, conferences=(), queues=(), call_centres=(), applications=(), codes=None, agent_seconds=15
+):
     """One sentence for each thing that is wrong, naming the entry and the cure."""
     codes = codes or {}
-    problems = [f"pbx_codes.{key} is no service; the services are {', '.join(CODES)}." for key in codes if key not in CODES]
+    problems = [
+        f"pbx_codes.{key} is no service; the services are {', '.join(CODES)}." for key in codes if key not in CODES
+    ]
     named = [(f"pbx_phones[{place}]", phone["number"]) for place, phone in enumerate(phones)]
     named += [(f"pbx_conferences[{place}]", number) for place, number in enumerate(conferences)]
-    for variable, entries in (("pbx_queues", queues), ("pbx_call_centres", call_centres), ("pbx_applications", applications)):
+    for variable, entries in (
+        ("pbx_queues", queues),
+        ("pbx_call_centres", call_centres),
+        ("pbx_applications", applications),
+    ):
         named += [(f"{variable}[{place}]", entry["number"]) for place, entry in enumerate(entries)]
     named += [(f"pbx_codes.{key}", codes[key]) for key in CODES if codes.get(key)]
     problems += number_problems(named)
@@ -66,7 +75,9 @@ def exchange_problems(phones, conferences=(), queues=(), call_centres=(), applic
     for place, centre in enumerate(call_centres):
         problems += call_centre_problems(f"pbx_call_centres[{place}] ({centre['number']})", centre, known)
     for place, entry in enumerate(applications):
-        problems += text_problems(f"pbx_applications[{place}] ({entry['number']})", "application", entry["application"], "word")
+        problems += text_problems(
+            f"pbx_applications[{place}] ({entry['number']})", "application", entry["application"], "word"
+        )
     return problems
 
 
@@ -89,14 +100,18 @@ def queue_problems(queues, known, agents, agent_seconds):
         entry = f"pbx_queues[{place}] ({queue['name']})"
         problems += text_problems(entry, "name", queue["name"], "word")
         if queue["name"].lower() in (*names, "general"):
-            problems.append(f"{entry}: the name is taken by {names.get(queue['name'].lower(), 'Asterisk')}; give it another.")
+            problems.append(
+                f"{entry}: the name is taken by {names.get(queue['name'].lower(), 'Asterisk')}; give it another."
+            )
         names[queue["name"].lower()] = entry
         listed = [str(number) for number in queue.get("agents") or []]
         for number in dict.fromkeys(listed):
             if number not in known:
                 problems.append(f"{entry}: the agent {number} is no phone; add it to pbx_phones or take it out.")
             elif number not in agents:
-                problems.append(f"{entry}: phone {number} has no agent's name; give it agent: in pbx_phones or take it out.")
+                problems.append(
+                    f"{entry}: phone {number} has no agent's name; give it agent: in pbx_phones or take it out."
+                )
             if listed.count(number) > 1:
                 problems.append(f"{entry}: the agent {number} is listed twice; take one out.")
         ring, wait = int(queue.get("timeout", 20)), int(queue.get("max_wait", 120))
@@ -133,8 +148,9 @@ def unknown_variables(names, rooms, roles):
     for name in sorted(names):
         if name not in known and name.startswith(tuple(room + "_" for room in rooms)):
             near = difflib.get_close_matches(name, known, n=1)
-            wrong.append(f"{name} is no variable of this collection"
-                         f"{'; did you mean ' + near[0] + '?' if near else '.'}")
+            wrong.append(
+                f"{name} is no variable of this collection{'; did you mean ' + near[0] + '?' if near else '.'}"
+            )
     return wrong
 
 

@@ -53,8 +53,10 @@ def firewall_problems(rules, networks=None, variable="firewall_extra_rules"):
         for ports in rule["ports"]:
             ends = [int(end) if end.isdigit() else 0 for end in str(ports).split("-")]
             if len(ends) > 2 or not all(0 < end < 65536 for end in ends) or ends != sorted(ends):
-                problems.append(f"{where} ({rule['name']}): {ports} is no port; give a number from 1 to 65535, or a range "
-                                "such as 10000-11999.")
+                problems.append(
+                    f"{where} ({rule['name']}): {ports} is no port; give a number from 1 to 65535, or a range "
+                    "such as 10000-11999."
+                )
         problems += [network_problem(f"{where} ({rule['name']})", text) for text in rule["networks"]]
     return [problem for problem in problems if problem]
 
@@ -82,8 +84,11 @@ def firewall_lets_in(rules, address, port):
     address = getattr(address, "ipv4_mapped", None) or address
     for rule in rules:
         ranges = [[int(end) for end in entry.split("-")] for entry in port_ranges(rule["ports"])]
-        if rule["protocol"] == "tcp" and any(ends[0] <= int(port) <= ends[-1] for ends in ranges) \
-                and any(address in ipaddress.ip_network(str(text), strict=False) for text in rule["networks"]):
+        if (
+            rule["protocol"] == "tcp"
+            and any(ends[0] <= int(port) <= ends[-1] for ends in ranges)
+            and any(address in ipaddress.ip_network(str(text), strict=False) for text in rule["networks"])
+        ):
             return True
     return False
 
@@ -93,5 +98,9 @@ class FilterModule:
 
     def filters(self):
         """Names as used in templates."""
-        return {"firewall_problems": firewall_problems, "firewall_lets_in": firewall_lets_in,
-                "networks_of": networks_of, "port_ranges": port_ranges}
+        return {
+            "firewall_problems": firewall_problems,
+            "firewall_lets_in": firewall_lets_in,
+            "networks_of": networks_of,
+            "port_ranges": port_ranges,
+        }

@@ -56,10 +56,16 @@ def stale_hba(present: list[dict], wanted: list[dict]) -> list[dict]:
     known = {(rule["databases"], rule["users"], rule["contype"], _network(rule["source"])) for rule in wanted}
     ours = {key[:2] for key in known}
     return [
-        {"contype": rule["type"], "databases": rule["db"], "users": rule["usr"], "source": rule["src"],
-         "method": rule["method"]}
+        {
+            "contype": rule["type"],
+            "databases": rule["db"],
+            "users": rule["usr"],
+            "source": rule["src"],
+            "method": rule["method"],
+        }
         for rule in present
-        if rule["type"] != "local" and (rule["db"], rule["usr"]) in ours
+        if rule["type"] != "local"
+        and (rule["db"], rule["usr"]) in ours
         and (rule["db"], rule["usr"], rule["type"], _network(rule["src"])) not in known
     ]
 

@@ -1,4 +1,3 @@
-# -*- coding: utf-8 -*-
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Lookup of an exchange's secrets: the user's own, or one made once and kept on the controller."""
 
@@ -113,9 +112,34 @@ LONGEST = 79
 ALLOWED = re.compile(r"[A-Za-z0-9._~!*+^@%/:?=-]+", re.ASCII)
 # What people write when they mean to change it later; "obelix" is the hand-made original's.
 WORDS = (
-    "administrator", "admin", "asterisk", "changeme", "default", "freepbx", "insecure", "unsecure", "labredes",
-    "letmein", "master", "obelix", "password", "passwd", "pass", "pbx", "qwertyuiop", "qwerty", "secret", "test",
-    "user", "voip", "welcome", "abcdefghijkl", "contrasena", "contraseña", "clave", "secreto",
+    "administrator",
+    "admin",
+    "asterisk",
+    "changeme",
+    "default",
+    "freepbx",
+    "insecure",
+    "unsecure",
+    "labredes",
+    "letmein",
+    "master",
+    "obelix",
+    "password",
+    "passwd",
+    "pass",
+    "pbx",
+    "qwertyuiop",
+    "qwerty",
+    "secret",
+    "test",
+    "user",
+    "voip",
+    "welcome",
+    "abcdefghijkl",
+    "contrasena",
+    "contraseña",
+    "clave",
+    "secreto",
 )
 
 
@@ -162,8 +186,11 @@ def fault(name: str, value: object, pin: bool, allow_weak: bool) -> str | None:
     if not ALLOWED.fullmatch(value):
         return "holds a character other than letters, digits and ._~!*+^@%/:?=- (others break Asterisk's files)"
     weak = None if allow_weak else weakness(name, value, pin)
-    return weak and f"{weak}; choose a stronger one, leave it out to have one generated, " \
-                    "or set labredes_allow_weak_secrets: true"
+    return (
+        weak
+        and f"{weak}; choose a stronger one, leave it out to have one generated, "
+        "or set labredes_allow_weak_secrets: true"
+    )
 
 
 def file_name(name: str) -> str:
@@ -221,7 +248,7 @@ class LookupModule(LookupBase):
         if isinstance(values, str):
             values = self._templar.template(values)
         if not isinstance(values, dict):
-            raise AnsibleLookupError("labredes_secrets is not a dictionary; write it as name: \"value\" lines.")
+            raise AnsibleLookupError('labredes_secrets is not a dictionary; write it as name: "value" lines.')
         return values
 
     def _secret(self, name: str, host: str, values: dict, check_mode: bool) -> str:
@@ -262,8 +289,9 @@ class LookupModule(LookupBase):
         """A random secret that is not weak by chance."""
         maker = lookup_loader.get("ansible.builtin.password", loader=self._loader, templar=self._templar)
         for _attempt in range(100):
-            value = to_text(maker.run(["/dev/null"], {}, length=self.get_option("length"),
-                                      chars=self.get_option("chars"))[0])
+            value = to_text(
+                maker.run(["/dev/null"], {}, length=self.get_option("length"), chars=self.get_option("chars"))[0]
+            )
             if not weakness(name, value, pin):
                 return value
         raise AnsibleLookupError(

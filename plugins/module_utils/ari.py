@@ -29,7 +29,8 @@ class Ari:
         except HTTPError as problem:
             raise AriError(
                 "the exchange answered %d to a temporary %s by ARI; sorcery.conf must name the memory wizard for it "
-                "in [res_pjsip], and ari.conf must let user %s write" % (problem.code, kind, self.user))
+                "in [res_pjsip], and ari.conf must let user %s write" % (problem.code, kind, self.user)
+            )
 
     def delete(self, kind, name):
         """Remove an object; one that is not there is as good as removed."""
@@ -37,18 +38,30 @@ class Ari:
             self._ask("DELETE", kind, name)
         except HTTPError as problem:
             if problem.code != 404:
-                raise AriError("the exchange answered %d when %s %s was to be removed by ARI"
-                               % (problem.code, kind, name))
+                raise AriError(
+                    "the exchange answered %d when %s %s was to be removed by ARI" % (problem.code, kind, name)
+                )
 
     def _ask(self, method, kind, name, body=None):
         target = "%s/asterisk/config/dynamic/res_pjsip/%s/%s" % (self.url, kind, name)
         try:
-            open_url(target, method=method, data=body, headers={"Content-Type": "application/json"}, use_proxy=False,
-                     url_username=self.user, url_password=self.password, force_basic_auth=True, timeout=self.seconds)
+            open_url(
+                target,
+                method=method,
+                data=body,
+                headers={"Content-Type": "application/json"},
+                use_proxy=False,
+                url_username=self.user,
+                url_password=self.password,
+                force_basic_auth=True,
+                timeout=self.seconds,
+            )
         except HTTPError as problem:
             if problem.code == 401:
                 raise AriError("ARI refused user %s's password; run the asterisk role again" % self.user)
             raise
         except (URLError, OSError) as problem:
-            raise AriError("ARI at %s does not answer (%s); is asterisk.service running, and http.conf enabled?"
-                           % (self.url, getattr(problem, "reason", problem)))
+            raise AriError(
+                "ARI at %s does not answer (%s); is asterisk.service running, and http.conf enabled?"
+                % (self.url, getattr(problem, "reason", problem))
+            )

@@ -29,8 +29,15 @@ class Database:
         except OSError:
             raise DatabaseError("libpq5 is not installed on the exchange, so no call record can reach PostgreSQL")
         self._declare()
-        options = {"host": host, "port": str(port), "dbname": name, "user": user, "password": password,
-                   "connect_timeout": str(max(2, int(seconds))), "application_name": "labredes.pbx verify"}
+        options = {
+            "host": host,
+            "port": str(port),
+            "dbname": name,
+            "user": user,
+            "password": password,
+            "connect_timeout": str(max(2, int(seconds))),
+            "application_name": "labredes.pbx verify",
+        }
         self.connection = self.library.PQconnectdbParams(_strings(options), _strings(options.values()), 0)
         if self.library.PQstatus(self.connection) != CONNECTION_OK:
             problem = _sentence(self.library.PQerrorMessage(self.connection))
@@ -40,7 +47,8 @@ class Database:
     def query(self, statement, *values):
         """Run one statement with $1, $2 ... for the values; returns its rows as dictionaries of str (NULL: None)."""
         result = self.library.PQexecParams(
-            self.connection, statement.encode("utf-8"), len(values), None, _strings(values), None, None, 0)
+            self.connection, statement.encode("utf-8"), len(values), None, _strings(values), None, None, 0
+        )
         try:
             if self.library.PQresultStatus(result) not in (COMMAND_OK, TUPLES_OK):
                 problem = _sentence(self.library.PQerrorMessage(self.connection))

@@ -11,8 +11,15 @@ import secrets
 
 CRLF = "\r\n"
 # RFC 3261, 7.3.3: the one-letter names of headers.
-COMPACT = {"c": "content-type", "f": "from", "i": "call-id", "l": "content-length", "m": "contact", "t": "to",
-           "v": "via"}
+COMPACT = {
+    "c": "content-type",
+    "f": "from",
+    "i": "call-id",
+    "l": "content-length",
+    "m": "contact",
+    "t": "to",
+    "v": "via",
+}
 PCMU = 0
 
 
@@ -121,13 +128,20 @@ def credentials(asked, method, uri, user, password, cnonce=None):
     realm, nonce = asked.get("realm", ""), asked.get("nonce", "")
     secret, request = md5(user, realm, password), md5(method, uri)
     fields = [
-        ("username", '"%s"' % user), ("realm", '"%s"' % realm), ("nonce", '"%s"' % nonce),
-        ("uri", '"%s"' % uri), ("algorithm", "MD5"),
+        ("username", '"%s"' % user),
+        ("realm", '"%s"' % realm),
+        ("nonce", '"%s"' % nonce),
+        ("uri", '"%s"' % uri),
+        ("algorithm", "MD5"),
     ]
     if "auth" in re.split(r"[\s,]+", asked.get("qop", "")):
         cnonce = cnonce or secrets.token_hex(8)
-        fields += [("response", '"%s"' % md5(secret, nonce, "00000001", cnonce, "auth", request)),
-                   ("qop", "auth"), ("nc", "00000001"), ("cnonce", '"%s"' % cnonce)]
+        fields += [
+            ("response", '"%s"' % md5(secret, nonce, "00000001", cnonce, "auth", request)),
+            ("qop", "auth"),
+            ("nc", "00000001"),
+            ("cnonce", '"%s"' % cnonce),
+        ]
     else:
         fields.append(("response", '"%s"' % md5(secret, nonce, request)))
     if "opaque" in asked:
@@ -137,8 +151,17 @@ def credentials(asked, method, uri, user, password, cnonce=None):
 
 def offer(host, port):
     """The SDP of one PCMU stream received at host (IPv4) and port."""
-    lines = ["v=0", "o=- 1 1 IN IP4 " + host, "s=-", "c=IN IP4 " + host, "t=0 0",
-             "m=audio %d RTP/AVP %d" % (port, PCMU), "a=rtpmap:%d PCMU/8000" % PCMU, "a=ptime:20", "a=sendrecv"]
+    lines = [
+        "v=0",
+        "o=- 1 1 IN IP4 " + host,
+        "s=-",
+        "c=IN IP4 " + host,
+        "t=0 0",
+        "m=audio %d RTP/AVP %d" % (port, PCMU),
+        "a=rtpmap:%d PCMU/8000" % PCMU,
+        "a=ptime:20",
+        "a=sendrecv",
+    ]
     return CRLF.join(lines) + CRLF
 
 

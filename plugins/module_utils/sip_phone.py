@@ -112,8 +112,13 @@ class Phone:
     def register(self, seconds=60):
         """Ask for a registration of so many seconds; 0 ends it. Returns the transaction."""
         me = "<sip:%s@%s>" % (self.user, self.server[0])
-        headers = [("From", "%s;tag=%s" % (me, secrets.token_hex(4))), ("To", me), ("Call-ID", self.register_id),
-                   ("Contact", self._contact()), ("Expires", str(seconds))]
+        headers = [
+            ("From", "%s;tag=%s" % (me, secrets.token_hex(4))),
+            ("To", me),
+            ("Call-ID", self.register_id),
+            ("Contact", self._contact()),
+            ("Expires", str(seconds)),
+        ]
         return self._request("REGISTER", "sip:%s:%d" % self.server, headers)
 
     def dial(self, number):
@@ -228,8 +233,14 @@ class Phone:
             via, start = self._via(), "ACK %s SIP/2.0" % self.call.target
         else:
             via, start = item.request.get("Via"), item.request.start.replace("INVITE", "ACK", 1)
-        headers = [("Via", via), ("Max-Forwards", "70"), ("From", item.request.get("From")),
-                   ("To", response.get("To")), ("Call-ID", self.call.call_id), ("CSeq", number + " ACK")]
+        headers = [
+            ("Via", via),
+            ("Max-Forwards", "70"),
+            ("From", item.request.get("From")),
+            ("To", response.get("To")),
+            ("Call-ID", self.call.call_id),
+            ("CSeq", number + " ACK"),
+        ]
         self._send(Message(start, headers))
 
     # --- requests of the exchange
@@ -278,8 +289,13 @@ class Phone:
             to = self.call.local
         copied = [("Via", value) for value in request.all("Via")]
         copied += [("Record-Route", value) for value in request.all("Record-Route")]
-        copied += [("From", request.get("From")), ("To", to), ("Call-ID", request.get("Call-ID")),
-                   ("CSeq", request.get("CSeq")), ("Server", AGENT)]
+        copied += [
+            ("From", request.get("From")),
+            ("To", to),
+            ("Call-ID", request.get("Call-ID")),
+            ("CSeq", request.get("CSeq")),
+            ("Server", AGENT),
+        ]
         message = Message("SIP/2.0 " + status, copied + list(headers), body)
         self.answers[(request.branch, request.method)] = message
         self._send(message)
@@ -288,8 +304,11 @@ class Phone:
 
     def _request(self, method, uri, headers, body=""):
         fresh = self._fresh(method)
-        message = Message("%s %s SIP/2.0" % (method, uri),
-                          fresh[:1] + [("Max-Forwards", "70")] + headers + fresh[1:] + [("User-Agent", AGENT)], body)
+        message = Message(
+            "%s %s SIP/2.0" % (method, uri),
+            fresh[:1] + [("Max-Forwards", "70")] + headers + fresh[1:] + [("User-Agent", AGENT)],
+            body,
+        )
         return self._launch(message)
 
     def _launch(self, message):

@@ -1,8 +1,5 @@
 #!/usr/bin/python
 """Start a long build as a transient systemd unit, or look at one."""
-from __future__ import absolute_import, division, print_function
-
-__metaclass__ = type
 
 DOCUMENTATION = r"""
 module: build_job
@@ -115,15 +112,18 @@ def wait(look, seconds, nap=1):
 
 def main():
     """Look, start if wanted and needed, and report."""
-    module = AnsibleModule(argument_spec={
-        "unit": {"type": "str", "required": True},
-        "work": {"type": "path", "required": True},
-        "argv": {"type": "list", "elements": "str"},
-        "creates": {"type": "path", "required": True},
-        "timeout": {"type": "int", "default": 3600},
-        "patience": {"type": "int", "default": 15},
-        "state": {"type": "str", "choices": ["started", "finished"], "required": True},
-    }, required_if=[("state", "started", ["argv"])])
+    module = AnsibleModule(
+        argument_spec={
+            "unit": {"type": "str", "required": True},
+            "work": {"type": "path", "required": True},
+            "argv": {"type": "list", "elements": "str"},
+            "creates": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 3600},
+            "patience": {"type": "int", "default": 15},
+            "state": {"type": "str", "choices": ["started", "finished"], "required": True},
+        },
+        required_if=[("state", "started", ["argv"])],
+    )
     unit = module.params["unit"] + ".service"
 
     def look():
@@ -135,11 +135,19 @@ def main():
     changed = False
     if module.params["state"] == "started" and not done and not active:
         module.run_command(["systemctl", "reset-failed", unit])
-        code, _, complaint = module.run_command([
-            "systemd-run", "--unit", unit, "--quiet",
-            "--property=PrivateNetwork=yes", "--property=PrivateTmp=yes",
-            "--property=ProtectHome=yes", "--property=ProtectSystem=full",
-        ] + module.params["argv"])
+        code, _, complaint = module.run_command(
+            [
+                "systemd-run",
+                "--unit",
+                unit,
+                "--quiet",
+                "--property=PrivateNetwork=yes",
+                "--property=PrivateTmp=yes",
+                "--property=ProtectHome=yes",
+                "--property=ProtectSystem=full",
+            ]
+            + module.params["argv"]
+        )
         if code:
             module.fail_json(msg="The build could not be started: %s" % complaint.strip())
         changed = active = True

@@ -48,7 +48,7 @@ def read(path):
     try:
         with open(path, errors="replace") as stream:
             return stream.read()
-    except (IOError, OSError):
+    except OSError:
         return ""
 
 

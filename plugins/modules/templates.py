@@ -1,9 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Write many files from templates in one go."""
-from __future__ import absolute_import, division, print_function
-
-__metaclass__ = type
 
 DOCUMENTATION = r"""
 module: templates
@@ -87,8 +84,9 @@ def stage(module, path, content, validate):
     if validate:
         code, out, complaint = module.run_command([word.replace("%s", staged) for word in shlex.split(validate)])
         if code:
-            module.fail_json(msg="%s would not be valid, and nothing was changed: %s"
-                                 % (path, (complaint or out).strip()))
+            module.fail_json(
+                msg="%s would not be valid, and nothing was changed: %s" % (path, (complaint or out).strip())
+            )
     return staged
 
 
@@ -96,17 +94,25 @@ def difference(path, before, after, secret):
     """What --diff shows of a file's content; `before` and `after` are bytes, `before` None where there was no file."""
     if secret:
         return {"prepared": "%s changes; it holds secrets and is not shown.\n" % path}
-    return {"before_header": path, "before": (before or b"").decode("utf-8", "replace"),
-            "after_header": path, "after": after.decode("utf-8")}
+    return {
+        "before_header": path,
+        "before": (before or b"").decode("utf-8", "replace"),
+        "after_header": path,
+        "after": after.decode("utf-8"),
+    }
 
 
 def main():
     """Find what differs, validate all of it, then replace."""
-    module = AnsibleModule(argument_spec={
-        "source": {"type": "str", "required": True},
-        "directory": {"type": "path", "required": True},
-        "files": {"type": "list", "elements": "dict", "required": True},
-    }, add_file_common_args=True, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            "source": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "files": {"type": "list", "elements": "dict", "required": True},
+        },
+        add_file_common_args=True,
+        supports_check_mode=True,
+    )
     # What is written is nobody else's before it has its owner and mode.
     os.umask(0o077)
     wanted, staged = [], {}

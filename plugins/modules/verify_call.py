@@ -189,7 +189,8 @@ class Test:
         if not re.match(r"^[A-Za-z_][A-Za-z0-9_.]*$", given["table"]):
             raise DatabaseError("database.table is %r; give the name of a table" % given["table"])
         self.database = Database(
-            given["host"], given["port"], given["name"], given["user"], given["password"], self.seconds)
+            given["host"], given["port"], given["name"], given["user"], given["password"], self.seconds
+        )
         self.rest.append(self.database.close)
         self.database.query("SELECT 1 FROM %s LIMIT 1" % given["table"])
         self.rest.append(self._remove_record)
@@ -216,9 +217,15 @@ class Test:
             "auth": [("auth_type", "userpass"), ("username", name), ("password", phone.password)],
             "aor": [("max_contacts", "1"), ("remove_existing", "yes"), ("maximum_expiration", "60")],
             "endpoint": [
-                ("auth", name), ("aors", name), ("context", self.options["context"]),
-                ("disallow", "all"), ("allow", "ulaw"), ("direct_media", "no"), ("allow_subscribe", "no"),
-                ("callerid", "%s <%s>" % (CALLER_ID, CALLER_ID)), ("accountcode", self.token),
+                ("auth", name),
+                ("aors", name),
+                ("context", self.options["context"]),
+                ("disallow", "all"),
+                ("allow", "ulaw"),
+                ("direct_media", "no"),
+                ("allow_subscribe", "no"),
+                ("callerid", "%s <%s>" % (CALLER_ID, CALLER_ID)),
+                ("accountcode", self.token),
                 ("rtp_timeout", "5"),  # should this process be killed, the exchange ends the call by itself
                 # One list, for two attributes might be taken in either order.
                 ("permit", "!0.0.0.0/0,!::/0,%s" % phone.host),
@@ -253,7 +260,9 @@ class Test:
         hint = LOG
         if asked.final is not None and asked.final.status == 404:
             hint = "extension %s of context %s is missing from the dialplan" % (
-                self.options["extension"], self.options["context"])
+                self.options["extension"],
+                self.options["context"],
+            )
         self._finish(phones, asked, "INVITE", hint)
         if not wait(phones, lambda: callee.call is not None and callee.call.confirmed, deadline):
             raise SipError("the exchange answered the caller but not the phone it called; " + LOG)
@@ -266,8 +275,12 @@ class Test:
             stream.start((self.server[0], phone.call.audio_port), frames, streams[1 - index].mark)
         deadline = time.monotonic() + frames * FRAME_SECONDS + 0.5
         parties = list(phones) + streams
-        wait(parties, lambda: all(len(stream.received) == frames for stream in streams)
-             or any(phone.call.ended for phone in phones), deadline)
+        wait(
+            parties,
+            lambda: all(len(stream.received) == frames for stream in streams)
+            or any(phone.call.ended for phone in phones),
+            deadline,
+        )
         if any(phone.call.ended for phone in phones):
             raise SipError("the exchange ended the call in the middle; " + LOG)
         for stream, name in zip(streams, ("caller", "called phone")):
@@ -275,7 +288,8 @@ class Test:
                 raise SipError(
                     "the %s received %d of the %d RTP frames sent to it (%d of its own came back, %d were of nobody in "
                     "the call); is a firewall between the exchange and itself, or are its RTP ports taken?"
-                    % (name, len(stream.received), frames, stream.echoes, stream.strangers))
+                    % (name, len(stream.received), frames, stream.echoes, stream.strangers)
+                )
         received = [len(stream.received) for stream in streams]
         return {"sent": frames, "caller_received": received[0], "callee_received": received[1]}
 
@@ -310,8 +324,10 @@ class Test:
         while not rows:
             rows = self.database.query("SELECT * FROM %s WHERE accountcode = $1" % table, self.token)
             if not rows and time.monotonic() > deadline:
-                raise DatabaseError("the call went through, but no record of it is in table %s after %g s; "
-                                    "cdr_pgsql lost it, %s" % (table, self.seconds, LOG))
+                raise DatabaseError(
+                    "the call went through, but no record of it is in table %s after %g s; "
+                    "cdr_pgsql lost it, %s" % (table, self.seconds, LOG)
+                )
             time.sleep(0.1)
         rows = self.database.query("SELECT * FROM %s WHERE accountcode = $1" % table, self.token)
         if len(rows) != 1:
@@ -320,11 +336,13 @@ class Test:
         wanted = {"src": CALLER_ID, "dst": self.options["extension"], "disposition": "ANSWERED"}
         for column, value in wanted.items():
             if record.get(column) != value:
-                raise DatabaseError("the call's record has %s %r where %r is right"
-                                    % (column, record.get(column), value))
+                raise DatabaseError(
+                    "the call's record has %s %r where %r is right" % (column, record.get(column), value)
+                )
         if not int(elapsed) <= int(record["billsec"]) <= elapsed + 1:
-            raise DatabaseError("the call's record says %s s were billed where %.1f s were spoken"
-                                % (record["billsec"], elapsed))
+            raise DatabaseError(
+                "the call's record says %s s were billed where %.1f s were spoken" % (record["billsec"], elapsed)
+            )
         return record
 
     def _remove_record(self):
@@ -364,8 +382,12 @@ def _interrupted(number, _frame):
 def main():
     """Run the module."""
     database = {
-        "host": {"default": "127.0.0.1"}, "port": {"type": "int", "default": 5432}, "name": {"default": "asterisk"},
-        "table": {"default": "cdr"}, "user": {"default": "asterisk"}, "password": {"required": True, "no_log": True},
+        "host": {"default": "127.0.0.1"},
+        "port": {"type": "int", "default": 5432},
+        "name": {"default": "asterisk"},
+        "table": {"default": "cdr"},
+        "user": {"default": "asterisk"},
+        "password": {"required": True, "no_log": True},
     }
     module = AnsibleModule(
         argument_spec={

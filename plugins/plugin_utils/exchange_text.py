@@ -1,4 +1,5 @@
 """What a number, name or address of an exchange may be, so that no configuration file breaks by it."""
+
 from __future__ import annotations
 
 import re
@@ -19,8 +20,10 @@ def number_problems(named):
         number = str(number)
         if entry.startswith("pbx_codes."):
             if not CODE.match(number):
-                problems.append(f"{entry}: {number!r} is no code that can be dialled; give 2 to 10 digits, in quotes, "
-                                "with * or # before them if you like.")
+                problems.append(
+                    f"{entry}: {number!r} is no code that can be dialled; give 2 to 10 digits, in quotes, "
+                    "with * or # before them if you like."
+                )
                 continue
         elif not NUMBER.match(number):
             problems.append(f"{entry}: {number!r} is no number that can be dialled; give 2 to 10 digits, in quotes.")
@@ -39,13 +42,24 @@ def text_problems(entry, key, value, kind):
         good = value.isascii() and value.isdigit() and 4 <= len(value) <= 10
         return [] if good else [f"{entry}: the pin must be 4 to 10 digits, in quotes; or leave it out and one is made."]
     if kind == "mail":
-        return [] if MAIL.match(value) else [f"{entry}: the {key} {value!r} is no e-mail address; correct it or leave it out."]
+        return (
+            []
+            if MAIL.match(value)
+            else [f"{entry}: the {key} {value!r} is no e-mail address; correct it or leave it out."]
+        )
     if kind == "word":
-        return [] if WORD.match(value) else [
-            f"{entry}: the {key} {value!r} must be 1 to 40 letters, digits, _ and - alone; choose another."]
+        return (
+            []
+            if WORD.match(value)
+            else [f"{entry}: the {key} {value!r} must be 1 to 40 letters, digits, _ and - alone; choose another."]
+        )
     found = BREAKS.search(value) or (kind == "agent" and re.search(r"[,|]", value))
     if found:
-        return [f"{entry}: the {key} {value!r} holds {found.group()!r}, which would break Asterisk's files; leave it out."]
+        return [
+            f"{entry}: the {key} {value!r} holds {found.group()!r}, which would break Asterisk's files; leave it out."
+        ]
     if len(value.encode()) > NAME_LENGTH or value != value.strip():
-        return [f"{entry}: the {key} {value!r} is longer than {NAME_LENGTH} bytes or begins or ends with a space; trim it."]
+        return [
+            f"{entry}: the {key} {value!r} is longer than {NAME_LENGTH} bytes or begins or ends with a space; trim it."
+        ]
     return [] if value else [f"{entry}: the {key} is empty; give one."]

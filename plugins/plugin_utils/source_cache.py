@@ -11,6 +11,7 @@ A source is one of
 A name may hold one directory (``mp3/common.c``). Files already in the cache are verified again.
 Sources: Asterisk's own address layout; git's object model.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -91,15 +92,19 @@ class SourceCache:
             wrong = wrong_checksum(part, held)
             if wrong:
                 part.unlink()
-                raise SourceError(f"{source['name']} from {address} {wrong}; it is not used. Give "
-                                  "asterisk_package_mirror the right file, or pin this one if you trust it.")
+                raise SourceError(
+                    f"{source['name']} from {address} {wrong}; it is not used. Give "
+                    "asterisk_package_mirror the right file, or pin this one if you trust it."
+                )
             if not source.get("checksums"):
                 self._sidecar(path).write_text(held[0])
             os.replace(part, path)
             return path, how, True
-        raise SourceError(f"{source['name']} cannot be had ({'; '.join(failures)}); "
-                          "let the controller reach one of these, or point asterisk_package_mirror "
-                          "at a directory or address that has the file.")
+        raise SourceError(
+            f"{source['name']} cannot be had ({'; '.join(failures)}); "
+            "let the controller reach one of these, or point asterisk_package_mirror "
+            "at a directory or address that has the file."
+        )
 
     def _addresses(self, source):
         if self.mirror:
@@ -127,15 +132,20 @@ class SourceCache:
             except (OSError, ValueError):
                 if attempt == self.retries:
                     raise
-                time.sleep(2 ** attempt)
+                time.sleep(2**attempt)
 
     def _commit(self, source, path):
         how = f"commit {source['commit'][:12]}"
-        if path.exists() and self._sidecar(path).exists() \
-                and not wrong_checksum(path, [self._sidecar(path).read_text().strip()]):
+        if (
+            path.exists()
+            and self._sidecar(path).exists()
+            and not wrong_checksum(path, [self._sidecar(path).read_text().strip()])
+        ):
             return path, how, False
         if not shutil.which("git"):
-            raise SourceError(f"git is not installed on the controller, and {source['name']} is had by git; install it.")
+            raise SourceError(
+                f"git is not installed on the controller, and {source['name']} is had by git; install it."
+            )
         repository = self.directory / "git"
         self._git("init", "--quiet", "--bare", str(repository))
         failures = []
@@ -148,13 +158,22 @@ class SourceCache:
                 failures.append(f"{address}: {reason[-1] if reason else 'failed'}")
                 continue
             part = path.with_name(path.name + ".part")
-            self._git("-C", str(repository), "archive", "--format=tar.gz",
-                      f"--prefix=asterisk-{source['ref']}/", f"--output={part}", source["commit"])
+            self._git(
+                "-C",
+                str(repository),
+                "archive",
+                "--format=tar.gz",
+                f"--prefix=asterisk-{source['ref']}/",
+                f"--output={part}",
+                source["commit"],
+            )
             self._sidecar(path).write_text("sha256:" + digest(part, "sha256"))
             os.replace(part, path)
             return path, how, True
-        raise SourceError(f"Asterisk {source['ref']} cannot be had ({'; '.join(failures)}); let the controller reach "
-                          "one of these, or point asterisk_package_git_url at a clone that holds the tag.")
+        raise SourceError(
+            f"Asterisk {source['ref']} cannot be had ({'; '.join(failures)}); let the controller reach "
+            "one of these, or point asterisk_package_git_url at a clone that holds the tag."
+        )
 
     def _repositories(self, source):
         if self.mirror and "://" not in str(self.mirror) and (Path(self.mirror) / "asterisk.git").is_dir():
@@ -173,9 +192,17 @@ class SourceCache:
                     raise
         found = self._git("-C", str(repository), "rev-parse", "FETCH_HEAD^{commit}").strip()
         if found != source["commit"]:
-            raise SourceError(f"The tag {source['ref']} of {address} is commit {found} where {source['commit']} is "
-                              "pinned; it is not used. Point asterisk_package_git_url at upstream or a true copy.")
+            raise SourceError(
+                f"The tag {source['ref']} of {address} is commit {found} where {source['commit']} is "
+                "pinned; it is not used. Point asterisk_package_git_url at upstream or a true copy."
+            )
 
     def _git(self, *arguments):
-        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True, timeout=900,
-                              env={**os.environ, "GIT_TERMINAL_PROMPT": "0"}).stdout
+        return subprocess.run(
+            ["git", *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+        ).stdout

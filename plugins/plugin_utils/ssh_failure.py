@@ -7,30 +7,50 @@ import re
 
 # (pattern in what ssh, sudo or the remote shell said, the sentence's second half); the first match counts.
 CAUSES = (
-    (r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
-     "its host key is not the one known; if the host was made anew, remove the old key with "
-     "`ssh-keygen -R '{known_as}'`, else somebody may be in between."),
-    (r"UNPROTECTED PRIVATE KEY|bad permissions|Load key .*invalid format|error in libcrypto",
-     "the private key cannot be used; check ansible_ssh_private_key_file, its owner and its mode (0600)."),
-    (r"Identity file .* not accessible|no such identity",
-     "the private key does not exist; check ansible_ssh_private_key_file."),
-    (r"Permission denied|Too many authentication failures|authentication failure.*password",
-     "the login as {user} was refused; check ansible_user and that the key in "
-     "ansible_ssh_private_key_file (or the agent) is one of its authorized keys."),
-    (r"[Mm]issing sudo password|sudo: a password is required|sudo: .*password|is not in the sudoers|"
-     r"Incorrect sudo password|may not run sudo|not allowed to execute",
-     "{user} may not become root by sudo; allow it without a password (NOPASSWD) or give ansible_become_password."),
-    (r"sudo: (command )?not found|(executable|command) .*sudo.* (not found|could not be found)",
-     "sudo is not installed; install it, or set ansible_become: false if {user} is root."),
-    (r"python\S*: (command )?not found|python\S*: No such file|interpreter .* was not found|No such file.*python",
-     "Python 3 is not at {python}; install python3 or set ansible_python_interpreter."),
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
+        "its host key is not the one known; if the host was made anew, remove the old key with "
+        "`ssh-keygen -R '{known_as}'`, else somebody may be in between.",
+    ),
+    (
+        r"UNPROTECTED PRIVATE KEY|bad permissions|Load key .*invalid format|error in libcrypto",
+        "the private key cannot be used; check ansible_ssh_private_key_file, its owner and its mode (0600).",
+    ),
+    (
+        r"Identity file .* not accessible|no such identity",
+        "the private key does not exist; check ansible_ssh_private_key_file.",
+    ),
+    (
+        r"Permission denied|Too many authentication failures|authentication failure.*password",
+        "the login as {user} was refused; check ansible_user and that the key in "
+        "ansible_ssh_private_key_file (or the agent) is one of its authorized keys.",
+    ),
+    (
+        r"[Mm]issing sudo password|sudo: a password is required|sudo: .*password|is not in the sudoers|"
+        r"Incorrect sudo password|may not run sudo|not allowed to execute",
+        "{user} may not become root by sudo; allow it without a password (NOPASSWD) or give ansible_become_password.",
+    ),
+    (
+        r"sudo: (command )?not found|(executable|command) .*sudo.* (not found|could not be found)",
+        "sudo is not installed; install it, or set ansible_become: false if {user} is root.",
+    ),
+    (
+        r"python\S*: (command )?not found|python\S*: No such file|interpreter .* was not found|No such file.*python",
+        "Python 3 is not at {python}; install python3 or set ansible_python_interpreter.",
+    ),
     (r"[Nn]o space left on device", "its disk is full; make room on / and /tmp."),
-    (r"Could not resolve hostname|Name or service not known|nodename nor servname|Temporary failure in name resolution",
-     "the name {address} is not known; check ansible_host."),
-    (r"kex_exchange_identification|Connection (closed|reset) by|no matching (host key|key exchange|cipher|mac)",
-     "its SSH server ended the conversation ({detail}); it may ban this address or speak no common algorithm."),
-    (r"timed out|No route to host|Connection refused|Network is unreachable",
-     "nothing answers SSH on port {port}; check that the host is up and ansible_host is right."),
+    (
+        r"Could not resolve hostname|Name or service not known|nodename nor servname|Temporary failure in name resolution",
+        "the name {address} is not known; check ansible_host.",
+    ),
+    (
+        r"kex_exchange_identification|Connection (closed|reset) by|no matching (host key|key exchange|cipher|mac)",
+        "its SSH server ended the conversation ({detail}); it may ban this address or speak no common algorithm.",
+    ),
+    (
+        r"timed out|No route to host|Connection refused|Network is unreachable",
+        "nothing answers SSH on port {port}; check that the host is up and ansible_host is right.",
+    ),
 )
 
 
@@ -56,7 +76,13 @@ def sentence(text: str, name: str, address: str | None, port: object, user: str 
         known_as = f"[{known_as}]:{port}"
     for pattern, cure in CAUSES:
         if re.search(pattern, text):
-            cure = cure.format(known_as=known_as, user=user or "the connecting user", detail=_detail(text),
-                               python=python or "/usr/bin/python3", address=address or name, port=port or 22)
+            cure = cure.format(
+                known_as=known_as,
+                user=user or "the connecting user",
+                detail=_detail(text),
+                python=python or "/usr/bin/python3",
+                address=address or name,
+                port=port or 22,
+            )
             return f"{place(name, address)}: {cure}"
     return f"{place(name, address)}: {_detail(text)}."

@@ -1,4 +1,5 @@
 """A test for the names of connection plugins."""
+
 from __future__ import annotations
 
 DOCUMENTATION = r"""

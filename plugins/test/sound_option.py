@@ -1,4 +1,5 @@
 """A test for the names of menuselect's sound options."""
+
 from __future__ import annotations
 
 from ansible_collections.labredes.pbx.plugins.filter.asterisk_release import SOUND

@@ -28,7 +28,9 @@ from stranger import Stranger  # noqa: E402
 
 def pytest_addoption(parser):
     """What `make test` adds."""
-    parser.addoption("--molecule", action="store_true", help="have Molecule make the host first, and remove it afterwards")
+    parser.addoption(
+        "--molecule", action="store_true", help="have Molecule make the host first, and remove it afterwards"
+    )
 
 
 def pytest_configure(config):
@@ -62,8 +64,11 @@ def _molecule(request, *command: str) -> int:
         print(flush=True)
         tools = Path(sys.executable).parent
         return subprocess.run(
-            [tools / "molecule", *command, "--no-command-borders", "--scenario-name=site"], cwd=ROOT, check=False,
-            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "VERIFY": "false"}).returncode
+            [tools / "molecule", *command, "--no-command-borders", "--scenario-name=site"],
+            cwd=ROOT,
+            check=False,
+            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "VERIFY": "false"},
+        ).returncode
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +77,13 @@ def lab(request) -> dict:
     path = os.environ.get("LAB_INFO")
     if path:
         return json.loads(Path(path).read_text())
-    asked = subprocess.run([sys.executable, str(ROOT / "lab" / "lab.py"), "info", "--dir", request.getfixturevalue("room")],
-                           capture_output=True, text=True, timeout=60, check=False)
+    asked = subprocess.run(
+        [sys.executable, str(ROOT / "lab" / "lab.py"), "info", "--dir", request.getfixturevalue("room")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     if asked.returncode:
         pytest.exit(f"No lab host to test ({asked.stderr.strip()}); run `make lab` or set LAB_INFO.", returncode=2)
     return json.loads(asked.stdout)
@@ -84,8 +94,11 @@ def host(lab):
     """The lab host for testinfra, asked as root over the SSH that everybody uses."""
     ssh = lab["ssh"]
     return testinfra.get_host(
-        f"ssh://{ssh['user']}@{lab['host']}:{ssh['port']}", ssh_identity_file=ssh["key_file"], sudo=ssh["user"] != "root",
-        ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes")
+        f"ssh://{ssh['user']}@{lab['host']}:{ssh['port']}",
+        ssh_identity_file=ssh["key_file"],
+        sudo=ssh["user"] != "root",
+        ssh_extra_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -108,8 +121,14 @@ def database(lab):
     given = lab["database"]
     with socket.create_server(("127.0.0.1", 0)) as relay:
         threading.Thread(target=_relay, args=(relay, lab, given["host"], given["port"]), daemon=True).start()
-        connection = psycopg2.connect(host="127.0.0.1", port=relay.getsockname()[1], dbname=given["name"], user=given["user"],
-                                      password=given["password"], connect_timeout=20)
+        connection = psycopg2.connect(
+            host="127.0.0.1",
+            port=relay.getsockname()[1],
+            dbname=given["name"],
+            user=given["user"],
+            password=given["password"],
+            connect_timeout=20,
+        )
         connection.autocommit = True
         yield connection
         connection.close()
@@ -124,8 +143,12 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
         except OSError:
             return
         with connection:
-            subprocess.Popen([*_ssh(lab), f"bash -c {shlex.quote(there)}"], stdin=connection, stdout=connection,
-                             stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                [*_ssh(lab), f"bash -c {shlex.quote(there)}"],
+                stdin=connection,
+                stdout=connection,
+                stderr=subprocess.DEVNULL,
+            )
 
 
 @pytest.fixture(scope="session")
@@ -140,13 +163,25 @@ def _ssh(lab: dict, *options: str) -> list[str]:
     ssh = lab["ssh"]
     settings = ["BatchMode=yes", "ConnectTimeout=10", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
     given = [word for setting in settings for word in ("-o", setting)]
-    return ["ssh", "-q", "-i", ssh["key_file"], "-p", str(ssh["port"]), *given, *options, f"{ssh['user']}@{lab['host']}"]
+    return [
+        "ssh",
+        "-q",
+        "-i",
+        ssh["key_file"],
+        "-p",
+        str(ssh["port"]),
+        *given,
+        *options,
+        f"{ssh['user']}@{lab['host']}",
+    ]
 
 
 @pytest.fixture(scope="session")
 def prompts(lab) -> Prompts:
     """The exchange's Spanish prompts, as its own files have them."""
-    archive = subprocess.run([*_ssh(lab), "tar -cz -C /var/lib/asterisk/sounds/es ."], capture_output=True, timeout=60, check=True)
+    archive = subprocess.run(
+        [*_ssh(lab), "tar -cz -C /var/lib/asterisk/sounds/es ."], capture_output=True, timeout=60, check=True
+    )
     return Prompts.of(archive.stdout)
 
 

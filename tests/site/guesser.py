@@ -33,9 +33,13 @@ class Wire:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self.socket = context.wrap_socket(self.socket)
         if transport == "wss":
-            self.socket.sendall((f"GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                                 f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
-                                 "Sec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n").encode())
+            self.socket.sendall(
+                (
+                    f"GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}\r\n"
+                    "Sec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                ).encode()
+            )
             head = b""
             while b"\r\n\r\n" not in head:
                 head += self.some()
@@ -54,7 +58,11 @@ class Wire:
         data = text.encode()
         if self.transport == "wss":
             mask = os.urandom(4)
-            head = bytes([0x81, 0x80 | len(data)]) if len(data) < 126 else bytes([0x81, 0xFE]) + len(data).to_bytes(2, "big")
+            head = (
+                bytes([0x81, 0x80 | len(data)])
+                if len(data) < 126
+                else bytes([0x81, 0xFE]) + len(data).to_bytes(2, "big")
+            )
             data = head + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(data))
         self.socket.sendall(data)
 
@@ -64,7 +72,9 @@ class Wire:
         while True:
             heard += self.some().decode("latin-1")
             for found in re.finditer(r"SIP/2\.0 (\d{3})(.*?\r\n\r\n)", heard, re.DOTALL):
-                if int(found[1]) >= 200 and re.search(rf"^CSeq: *\d+ {method}\r$", found[2], re.MULTILINE | re.IGNORECASE):
+                if int(found[1]) >= 200 and re.search(
+                    rf"^CSeq: *\d+ {method}\r$", found[2], re.MULTILINE | re.IGNORECASE
+                ):
                     return int(found[1]), found[2]
 
 
@@ -75,24 +85,32 @@ def attempt(transport, address, port, user, password):
     call = os.urandom(8).hex()
 
     def register(number, more=""):
-        wire.send(f"REGISTER sip:{address} SIP/2.0\r\n"
-                  f"Via: SIP/2.0/{transport.upper()} {near}:{wire.socket.getsockname()[1]};branch=z9hG4bK{call}{number};rport\r\n"
-                  f"Max-Forwards: 70\r\nFrom: <sip:{user}@{address}>;tag={call}\r\nTo: <sip:{user}@{address}>\r\n"
-                  f"Call-ID: {call}\r\nCSeq: {number} REGISTER\r\nContact: <sip:{user}@{near}:9;transport={transport}>\r\n"
-                  f"Expires: 60\r\n{more}Content-Length: 0\r\n\r\n")
+        wire.send(
+            f"REGISTER sip:{address} SIP/2.0\r\n"
+            f"Via: SIP/2.0/{transport.upper()} {near}:{wire.socket.getsockname()[1]};branch=z9hG4bK{call}{number};rport\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:{user}@{address}>;tag={call}\r\nTo: <sip:{user}@{address}>\r\n"
+            f"Call-ID: {call}\r\nCSeq: {number} REGISTER\r\nContact: <sip:{user}@{near}:9;transport={transport}>\r\n"
+            f"Expires: 60\r\n{more}Content-Length: 0\r\n\r\n"
+        )
         return wire.response("REGISTER")
 
     code, text = register(1)
     if code != 401:
         return code
-    given = dict(re.findall(r'(\w+)="?([^",\r]+)', text[text.lower().index("www-authenticate:"):]))
-    digest = [hashlib.md5(part.encode()).hexdigest() for part in (f"{user}:{given['realm']}:{password}", f"REGISTER:sip:{address}")]
+    given = dict(re.findall(r'(\w+)="?([^",\r]+)', text[text.lower().index("www-authenticate:") :]))
+    digest = [
+        hashlib.md5(part.encode()).hexdigest()
+        for part in (f"{user}:{given['realm']}:{password}", f"REGISTER:sip:{address}")
+    ]
     cnonce = os.urandom(4).hex()
     answer = hashlib.md5(f"{digest[0]}:{given['nonce']}:00000001:{cnonce}:auth:{digest[1]}".encode()).hexdigest()
     opaque = f', opaque="{given["opaque"]}"' if "opaque" in given else ""
-    return register(2, f'Authorization: Digest username="{user}", realm="{given["realm"]}", nonce="{given["nonce"]}", '
-                       f'uri="sip:{address}", response="{answer}", algorithm=MD5, qop=auth, nc=00000001, '
-                       f'cnonce="{cnonce}"{opaque}\r\n')[0]
+    return register(
+        2,
+        f'Authorization: Digest username="{user}", realm="{given["realm"]}", nonce="{given["nonce"]}", '
+        f'uri="sip:{address}", response="{answer}", algorithm=MD5, qop=auth, nc=00000001, '
+        f'cnonce="{cnonce}"{opaque}\r\n',
+    )[0]
 
 
 def main(transport, address, port, user, password, times):

@@ -116,7 +116,7 @@ class Media:
             return
         self._seen.append((source, sequence))
         if kind & 0x7F == 0:
-            self.heard += data[HEADER.size:]
+            self.heard += data[HEADER.size :]
         elif kind & 0x7F == EVENT and data[HEADER.size + 1] & 0x80 and self._keyed != (source, stamp):
             self._keyed = (source, stamp)
             self.keys += (KEYS + "ABCD")[data[HEADER.size] & 15]

@@ -10,13 +10,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def play(room: Path, *arguments: str, playbook: str = "site.yml", environment: dict[str, str] | None = None,
-         seconds: float = 400, **options: object) -> subprocess.CompletedProcess[str]:
+def play(
+    room: Path,
+    *arguments: str,
+    playbook: str = "site.yml",
+    environment: dict[str, str] | None = None,
+    seconds: float = 400,
+    **options: object,
+) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the host of the lab directory `room`; whether it ended well is for the caller to see.
 
     options: as of subprocess.run.
     """
     program = Path(sys.executable).with_name("ansible-playbook")
-    return subprocess.run([program, playbook, "-i", room / "inventory", *arguments], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(environment or {})},
-                          timeout=seconds, check=False, **options)
+    return subprocess.run(
+        [program, playbook, "-i", room / "inventory", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(environment or {})},
+        timeout=seconds,
+        check=False,
+        **options,
+    )

@@ -34,8 +34,14 @@ class Prompt:
         kept = 0
         for place, (offset, piece) in enumerate(self.pieces):
             start = audio.find(piece, since)
-            others = [audio.find(other, max(0, start + far - offset - 400), start + far - offset + 400 + PIECE)
-                      for far, other in self.pieces[place + 1:]] if start >= 0 else []
+            others = (
+                [
+                    audio.find(other, max(0, start + far - offset - 400), start + far - offset + 400 + PIECE)
+                    for far, other in self.pieces[place + 1 :]
+                ]
+                if start >= 0
+                else []
+            )
             kept = max(kept, (start >= 0) + sum(found >= 0 for found in others))
         return kept >= len(self.pieces) - 1
 
@@ -75,9 +81,9 @@ def _prompt(name: str, content: bytes) -> Prompt:
     pieces = []
     for part in range(count):  # the loudest piece of each part
         starts = range(part * span, (part + 1) * span - PIECE, PIECE // 2)
-        loudest = max(starts, key=lambda start: max(samples[start:start + PIECE]), default=None)
-        if loudest is not None and max(samples[loudest:loudest + PIECE]) > 300:
-            pieces.append((loudest, bytes(ULAW[value] for value in samples[loudest:loudest + PIECE])))
+        loudest = max(starts, key=lambda start: max(samples[start : start + PIECE]), default=None)
+        if loudest is not None and max(samples[loudest : loudest + PIECE]) > 300:
+            pieces.append((loudest, bytes(ULAW[value] for value in samples[loudest : loudest + PIECE])))
     return Prompt(name, len(samples), tuple(pieces))
 
 

@@ -92,8 +92,17 @@ def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Acco
             answerer.start(*callee, scenario="uas", service=callee[0].number)
             _listening(answerer.process, *callee)
         # SIPp hangs up a little after the last frame, so that the last one can arrive.
-        caller.start(account, free_port(account.host), "uac", number,
-                     "-key", "caller", account.number, "-d", str(int(seconds * 1000) + 600))
+        caller.start(
+            account,
+            free_port(account.host),
+            "uac",
+            number,
+            "-key",
+            "caller",
+            account.number,
+            "-d",
+            str(int(seconds * 1000) + 600),
+        )
         _talk(account.host, caller, answerer, int(seconds * 50))
         outcome = _finish(caller.process, caller.place, "INVITE", STEP_SECONDS)
         if answerer and outcome.code != 200:
@@ -135,8 +144,15 @@ class Line:
     display: the name the caller gives itself, quotes and all, as bytes or text; talking: or silent at first; the stack ends the call at the latest.
     """
 
-    def __init__(self, stack: ExitStack, account: Account, number: str, prompts: Prompts, display: bytes | str = b'""',
-                 talking: bool = True):
+    def __init__(
+        self,
+        stack: ExitStack,
+        account: Account,
+        number: str,
+        prompts: Prompts,
+        display: bytes | str = b'""',
+        talking: bool = True,
+    ):
         self.account, self.prompts = account, prompts
         self.place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.media = Media(local_address(account.host))
@@ -144,10 +160,25 @@ class Line:
         stack.callback(self.media.close)
         self.call_id = secrets.token_hex(12)
         self.port = free_port(account.host)
-        self.process = _start([
-            *_command(account, "dial", number, self.place, self.port, seconds=300), "-cid_str", self.call_id,
-            "-key", "caller", account.number, "-key", "display", display,
-            "-key", "rtp_port", str(self.media.port), "-trace_logs", "-log_file", str(self.place / "log")])
+        self.process = _start(
+            [
+                *_command(account, "dial", number, self.place, self.port, seconds=300),
+                "-cid_str",
+                self.call_id,
+                "-key",
+                "caller",
+                account.number,
+                "-key",
+                "display",
+                display,
+                "-key",
+                "rtp_port",
+                str(self.media.port),
+                "-trace_logs",
+                "-log_file",
+                str(self.place / "log"),
+            ]
+        )
         stack.callback(_end, self.process)
         stack.callback(self.hang_up)
         self.since = 0  # what was heard before this offset was asked about already
@@ -233,9 +264,14 @@ class Line:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as teller:
                 here = local_address(self.account.host)
                 teller.bind((here, 0))
-                teller.sendto((f"INFO sip:x@{here}:{self.port} SIP/2.0\r\nVia: SIP/2.0/UDP {here}:{teller.getsockname()[1]};branch=z9hG4bKx\r\n"
-                               f"From: <sip:x@{here}>;tag=x\r\nTo: <sip:x@{here}>\r\nCall-ID: {self.call_id}\r\nCSeq: 1 INFO\r\n"
-                               "Content-Length: 0\r\n\r\n").encode(), (here, self.port))
+                teller.sendto(
+                    (
+                        f"INFO sip:x@{here}:{self.port} SIP/2.0\r\nVia: SIP/2.0/UDP {here}:{teller.getsockname()[1]};branch=z9hG4bKx\r\n"
+                        f"From: <sip:x@{here}>;tag=x\r\nTo: <sip:x@{here}>\r\nCall-ID: {self.call_id}\r\nCSeq: 1 INFO\r\n"
+                        "Content-Length: 0\r\n\r\n"
+                    ).encode(),
+                    (here, self.port),
+                )
             within(1, lambda: self.over)
 
     @property
@@ -246,12 +282,18 @@ class Line:
     def outcome(self) -> Outcome:
         """What the call has come to so far."""
         codes = _codes(_read(self.place / "messages"), "INVITE")
-        return Outcome(next((code for code in reversed(codes) if code >= 200), None), codes, self.process.poll(),
-                       _read(self.place / "errors")[-2000:])
+        return Outcome(
+            next((code for code in reversed(codes) if code >= 200), None),
+            codes,
+            self.process.poll(),
+            _read(self.place / "errors")[-2000:],
+        )
 
     def __repr__(self) -> str:
         """What a failed assertion shows."""
-        return f"<{self.account.number}'s call: {self.outcome()}, heard {len(self.media.heard) // 8000} s: {self.heard()}>"
+        return (
+            f"<{self.account.number}'s call: {self.outcome()}, heard {len(self.media.heard) // 8000} s: {self.heard()}>"
+        )
 
 
 class Phone:
@@ -268,10 +310,19 @@ class Phone:
         self.port = free_port(account.host)
         self.registration = register(account, self.port)
         assert self.registration.code == 200, self.registration
-        self.process = _start([
-            *_command(account, scenario, account.number, self.place, self.port, seconds=300, calls=1000),
-            "-d", str(round(seconds * 1000)), "-key", "rtp_port", str(self.media.port),
-            "-trace_logs", "-log_file", str(self.place / "log")])
+        self.process = _start(
+            [
+                *_command(account, scenario, account.number, self.place, self.port, seconds=300, calls=1000),
+                "-d",
+                str(round(seconds * 1000)),
+                "-key",
+                "rtp_port",
+                str(self.media.port),
+                "-trace_logs",
+                "-log_file",
+                str(self.place / "log"),
+            ]
+        )
         stack.callback(self.leave)
         _listening(self.process, account, self.port)
 
@@ -298,7 +349,9 @@ class Phone:
 
     def messages(self) -> list[tuple[bool, int]]:
         """Every message-waiting indication that came: (waiting, number of new messages)."""
-        told = re.findall(r"^Messages-Waiting: (yes|no)(?:.*?^Voice-Message: (\d+)/)?", self.trace(), re.MULTILINE | re.DOTALL)
+        told = re.findall(
+            r"^Messages-Waiting: (yes|no)(?:.*?^Voice-Message: (\d+)/)?", self.trace(), re.MULTILINE | re.DOTALL
+        )
         return [(waiting == "yes", int(new or 0)) for waiting, new in told]
 
     def trace(self) -> str:
@@ -343,16 +396,48 @@ def free_port(host: str) -> int:
         return probe.getsockname()[1]
 
 
-def _command(account: Account, scenario: str, service: str, place: Path, local_port: int, seconds: int = 3 * STEP_SECONDS,
-             calls: int = 1) -> list[str]:
+def _command(
+    account: Account,
+    scenario: str,
+    service: str,
+    place: Path,
+    local_port: int,
+    seconds: int = 3 * STEP_SECONDS,
+    calls: int = 1,
+) -> list[str]:
     """The part of SIPp's command line that every scenario has."""
     local = local_address(account.host)
     return [
-        "sipp", f"{account.host}:{account.port}", *_transport(account, scenario), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-m", str(calls), "-nostdin",
+        "sipp",
+        f"{account.host}:{account.port}",
+        *_transport(account, scenario),
+        "-sf",
+        str(SCENARIOS / f"{scenario}.xml"),
+        "-m",
+        str(calls),
+        "-nostdin",
         "-aa",  # answers OPTIONS, by which the exchange asks whether the phone is there
-        "-i", local, "-p", str(local_port), "-s", service, "-au", account.number, "-ap", account.password,
-        "-timeout", f"{seconds}s", "-timeout_error", "-recv_timeout", str(max(STEP_SECONDS, seconds // 3) * 1000),
-        "-trace_msg", "-message_file", str(place / "messages"), "-trace_err", "-error_file", str(place / "errors"),
+        "-i",
+        local,
+        "-p",
+        str(local_port),
+        "-s",
+        service,
+        "-au",
+        account.number,
+        "-ap",
+        account.password,
+        "-timeout",
+        f"{seconds}s",
+        "-timeout_error",
+        "-recv_timeout",
+        str(max(STEP_SECONDS, seconds // 3) * 1000),
+        "-trace_msg",
+        "-message_file",
+        str(place / "messages"),
+        "-trace_err",
+        "-error_file",
+        str(place / "errors"),
     ]
 
 

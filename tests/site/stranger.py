@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lab"))
 
 import host  # noqa: E402
+
 import inventory  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -45,8 +46,14 @@ class Stranger:
 
     def run(self, *command: str, given: str = "", seconds: float = 60) -> str:
         """Run a command there and give its output, whatever its exit code; `given` is its input."""
-        return subprocess.run(["podman", "exec", "--interactive", self.name, *command], input=given, capture_output=True,
-                              text=True, timeout=seconds, check=False).stdout
+        return subprocess.run(
+            ["podman", "exec", "--interactive", self.name, *command],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        ).stdout
 
     def python(self, program: str, *arguments: object, seconds: float = 60) -> str:
         """Run one of this directory's programs there."""

@@ -78,8 +78,10 @@ def test_a_phone_over_tls_calls_and_is_called(lab, account, registered, encrypte
     assert encrypted.exchange.version() in ("TLSv1.2", "TLSv1.3")
     assert sipp.register(phone, encrypted.called).code == 200
     port = registered("6002")
-    for caller, number, callee in ((phone, "6002", (account("6002"), port)),
-                                   (account("6002"), "6001", (phone, encrypted.called))):
+    for caller, number, callee in (
+        (phone, "6002", (account("6002"), port)),
+        (account("6002"), "6001", (phone, encrypted.called)),
+    ):
         before = _records(database)
         talk = sipp.call(caller, number, callee=callee)
         assert (talk.caller.code, talk.caller.exit, talk.callee.exit) == (200, 0, 0), talk
@@ -94,7 +96,10 @@ def test_old_tls_is_refused(lab, encrypted):
     old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
-    with socket.create_connection((lab["host"], lab["sip"]["tls"]), timeout=5) as raw, pytest.raises((ssl.SSLError, OSError)):
+    with (
+        socket.create_connection((lab["host"], lab["sip"]["tls"]), timeout=5) as raw,
+        pytest.raises((ssl.SSLError, OSError)),
+    ):
         old.wrap_socket(raw)
 
 
@@ -130,4 +135,7 @@ def test_keys_that_one_phone_presses_reach_the_other(telephones):
     assert callee.talks() and caller.hears_party(callee.media)
     caller.media.press("19*0#")
     callee.media.press("55")
-    assert sipp.within(2, lambda: (callee.media.keys, caller.media.keys) == ("19*0#", "55")), (callee.media.keys, caller.media.keys)
+    assert sipp.within(2, lambda: (callee.media.keys, caller.media.keys) == ("19*0#", "55")), (
+        callee.media.keys,
+        caller.media.keys,
+    )

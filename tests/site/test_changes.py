@@ -51,8 +51,13 @@ def describe(room, on_lab, lab):
         done = play(room, "--tags=pbx", "-e", json.dumps(data), seconds=120)
         assert done.returncode == 0, done.stdout[-3000:]
         last.update(data=data)
-        reloads = done.stdout.partition("RUNNING HANDLER [labredes.pbx.pbx : Reload what changed]")[2].partition("\n\n")[0]
-        return Run(max(map(int, re.findall(r"changed=(\d+)", done.stdout))), re.findall(r"^changed: .*\(item=(\w+)\)", reloads, re.MULTILINE))
+        reloads = done.stdout.partition("RUNNING HANDLER [labredes.pbx.pbx : Reload what changed]")[2].partition(
+            "\n\n"
+        )[0]
+        return Run(
+            max(map(int, re.findall(r"changed=(\d+)", done.stdout))),
+            re.findall(r"^changed: .*\(item=(\w+)\)", reloads, re.MULTILINE),
+        )
 
     on_lab(f"cp -p {place}/certificate.pem /tmp/certificate.before")
     yield run
@@ -88,12 +93,18 @@ def test_a_call_lives_on_while_the_exchange_is_described_anew(telephones, phones
     renewed = renew(on_lab, lab)
     run = describe(
         pbx_phones=[*other_name, {"number": NEW, "name": "Portería", "password": PASSWORD}],
-        pbx_queues=[{"name": "ColaUno", "number": "8001", "agents": ["6001", "6002", "6003"]},
-                    {"name": "Ventas", "number": "8002", "agents": ["6003"]}],
-        pbx_call_centres=[{"number": "11888", "departments": {"1": "6001", "2": "6002", "3": "6003"}},
-                          {"number": "11999", "departments": {"10": NEW}, "tries": 2},
-                          {"number": "11998", "departments": {"1": "6001"}, "tries": 1}],
-        pbx_conferences=["6000", "6010"], pbx_ring_seconds=5)
+        pbx_queues=[
+            {"name": "ColaUno", "number": "8001", "agents": ["6001", "6002", "6003"]},
+            {"name": "Ventas", "number": "8002", "agents": ["6003"]},
+        ],
+        pbx_call_centres=[
+            {"number": "11888", "departments": {"1": "6001", "2": "6002", "3": "6003"}},
+            {"number": "11999", "departments": {"10": NEW}, "tries": 2},
+            {"number": "11998", "departments": {"1": "6001"}, "tries": 1},
+        ],
+        pbx_conferences=["6000", "6010"],
+        pbx_ring_seconds=5,
+    )
     assert sorted(run.reloaded) == ["app_queue", "app_voicemail", "pbx_config", "pbx_lua", "res_pjsip"]
     boxes = on_lab("asterisk -rx 'voicemail show users'")
     assert re.search(rf"{NEW}\s+Portería", boxes) and re.search(r"6003\s+Renamed", boxes), boxes
@@ -111,7 +122,7 @@ def test_a_call_lives_on_while_the_exchange_is_described_anew(telephones, phones
 def renew(on_lab, lab) -> str:
     """Give the host a new certificate for its key, as a renewal does; returns it."""
     return on_lab(f"""cd /etc/ssl/labredes && openssl req -x509 -new -key key.pem -subj /CN=renewed -days 300 \
-        -addext subjectAltName=IP:{lab['host']} -out /tmp/renewed && cat /tmp/renewed > certificate.pem && rm /tmp/renewed
+        -addext subjectAltName=IP:{lab["host"]} -out /tmp/renewed && cat /tmp/renewed > certificate.pem && rm /tmp/renewed
         cat certificate.pem""").strip()
 
 
@@ -142,7 +153,9 @@ def test_a_call_that_nobody_answers_ends_in_the_mailbox_and_its_phone_is_told(te
     assert within(5, lambda: (True, 1) in phone.messages()), phone.trace()
     rows = records(2)
     assert [(row["src"], row["dst"], row["lastapp"], row["disposition"]) for row in rows] == [
-        ("6001", NEW, "Dial", "NO ANSWER"), ("6001", NEW, "VoiceMail", "ANSWERED")]
+        ("6001", NEW, "Dial", "NO ANSWER"),
+        ("6001", NEW, "VoiceMail", "ANSWERED"),
+    ]
     assert len({row["uniqueid"] for row in rows}) == 1, rows
 
 
@@ -150,13 +163,17 @@ def test_a_phone_that_is_no_agent_may_not_log_in_as_one(telephones, on_lab):
     line = telephones.dial(NEW, "7000", talking=False)
     assert line.hears("agent-incorrect") and line.ended(), line
     assert "agent-loginok" not in line.heard(), line
-    assert "0 agents" in on_lab("asterisk -rx 'agent show online'") or NEW not in on_lab("asterisk -rx 'agent show online'")
+    assert "0 agents" in on_lab("asterisk -rx 'agent show online'") or NEW not in on_lab(
+        "asterisk -rx 'agent show online'"
+    )
 
 
 def test_a_new_queue_is_answered_by_its_own_agent(telephones, on_lab):
     agent = telephones.dial("6003", "7000", talking=False)
     assert agent.hears("agent-loginok"), agent
-    assert within(9, lambda: re.search("^6003 .*NOT_INUSE", on_lab("asterisk -rx 'agent show online'"), re.MULTILINE)), agent
+    assert within(
+        9, lambda: re.search("^6003 .*NOT_INUSE", on_lab("asterisk -rx 'agent show online'"), re.MULTILINE)
+    ), agent
     caller = telephones.dial(NEW, "8002", talking=False)
     assert agent.hears("beep", seconds=12), agent
     agent.media.press("#")
@@ -186,5 +203,11 @@ def test_what_was_changed_by_hand_is_put_right_and_it_alone(room, on_lab):
     done = play(room, "--tags=asterisk,pbx", "--diff", seconds=120)
     assert done.returncode == 0, done.stdout[-3000:]
     assert sorted(re.findall(r"^\+\+\+ after: /etc/asterisk/(\S+)", done.stdout, re.MULTILINE)) == [
-        "agents.conf", "confbridge.conf", "features.conf", "musiconhold.conf", "queues.conf", "udptl.conf"]
+        "agents.conf",
+        "confbridge.conf",
+        "features.conf",
+        "musiconhold.conf",
+        "queues.conf",
+        "udptl.conf",
+    ]
     assert on_lab(look) == before

@@ -71,7 +71,9 @@ def banned(on_lab, jail: str) -> list[str]:
 
 
 def test_a_stranger_reaches_the_allowed_tcp_ports_and_no_other(stranger, addresses, listener, on_lab):
-    on_lab(f"python3 -c \"import urllib.request as u; u.urlopen('http://[::1]:{listener}'); u.urlopen('http://127.0.0.1:{listener}')\"")
+    on_lab(
+        f"python3 -c \"import urllib.request as u; u.urlopen('http://[::1]:{listener}'); u.urlopen('http://127.0.0.1:{listener}')\""
+    )
     found = stranger.scan(*filter(None, addresses.values()))
     assert sorted(found[addresses[4]]["open"]) == OPEN and found[addresses[4]]["refused"] == []
     if not addresses[6]:
@@ -111,13 +113,22 @@ def test_a_stranger_is_answered_a_ping(stranger, addresses):
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_guesser_of_sip_is_banned_from_everything_and_an_administrator_is_not(transport, guess, lab, stranger, on_lab):
+def test_a_guesser_of_sip_is_banned_from_everything_and_an_administrator_is_not(
+    transport, guess, lab, stranger, on_lab
+):
     ours = [sys.executable, HERE / "guesser.py"]
-    told = subprocess.run([*ours, *map(str, of(lab, transport, "6001", "wrong", GUESSES + 1))], capture_output=True, text=True,
-                          timeout=60, check=False).stdout.split()
+    told = subprocess.run(
+        [*ours, *map(str, of(lab, transport, "6001", "wrong", GUESSES + 1))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    ).stdout.split()
     assert told == ["401"] * (GUESSES + 1)
     assert guess(transport)[0] == "401"
-    assert sipp.within(10, lambda: banned(on_lab, ASTERISK) == [stranger.address]), on_lab(f"fail2ban-client status {ASTERISK}")
+    assert sipp.within(10, lambda: banned(on_lab, ASTERISK) == [stranger.address]), on_lab(
+        f"fail2ban-client status {ASTERISK}"
+    )
     right = {"user": "6001", "password": lab["phones"]["6001"]["password"], "times": 1}
     assert guess(transport, **right) == ["-"] and not reaches(stranger, lab["host"])
     ours += map(str, of(lab, transport, **right))
@@ -141,8 +152,12 @@ def test_a_guesser_cannot_have_somebody_else_banned_nor_hide(guess, stranger, on
 def test_a_phone_that_registers_again_and_again_is_not_banned(guess, lab, stranger, on_lab):
     assert guess("udp", password=lab["phones"]["6001"]["password"], times=3 * GUESSES) == ["200"] * 3 * GUESSES
     lines = f"grep -F '/{stranger.address}/' /var/log/asterisk/security | tail -n {6 * GUESSES}"
-    read = on_lab(f"{lines} >/tmp/lines; fail2ban-regex /tmp/lines /etc/fail2ban/filter.d/{ASTERISK}.conf; rm /tmp/lines")
-    assert re.search(rf"^Lines: {6 * GUESSES} lines, 0 ignored, 0 matched, {6 * GUESSES} missed", read, re.MULTILINE), read
+    read = on_lab(
+        f"{lines} >/tmp/lines; fail2ban-regex /tmp/lines /etc/fail2ban/filter.d/{ASTERISK}.conf; rm /tmp/lines"
+    )
+    assert re.search(rf"^Lines: {6 * GUESSES} lines, 0 ignored, 0 matched, {6 * GUESSES} missed", read, re.MULTILINE), (
+        read
+    )
     assert banned(on_lab, ASTERISK) == []
 
 
@@ -152,8 +167,10 @@ def test_a_guesser_of_ssh_is_banned_from_everything(version, user, addresses, la
     if not addresses[version]:
         pytest.skip("this machine gives its containers no IPv6")
     stranger.run("sh", "-c", "test -e /tmp/key || ssh-keygen -q -t ed25519 -N '' -f /tmp/key")
-    login = ("ssh -i /tmp/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=2 "
-             f"-p 3524 {user}@{addresses[version]} true 2>&1")
+    login = (
+        "ssh -i /tmp/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=2 "
+        f"-p 3524 {user}@{addresses[version]} true 2>&1"
+    )
     assert "Permission denied" in stranger.run("sh", "-c", f"for i in $(seq {GUESSES}); do {login}; done")
     assert sipp.within(10, lambda: len(banned(on_lab, SSHD)) == 1), on_lab("journalctl -t sshd -n 20")
     assert not reaches(stranger, addresses[version])
@@ -176,6 +193,7 @@ def test_firewall_and_bans_outlive_a_restart_of_either(guess, lab, stranger, on_
 
 def test_rules_that_were_not_proved_go_back_by_themselves(lab, on_lab):
     """As if the controller had died after it had tried rules that shut out everybody."""
+
     def way_in() -> bool:
         try:
             socket.create_connection((lab["host"], 3524), timeout=0.5).close()
@@ -195,7 +213,9 @@ def test_data_that_would_close_the_way_in_is_refused(room, on_lab):
     before = on_lab("nft list table inet labredes; cat /etc/nftables.conf")
     closed = json.dumps({"firewall_ssh_networks": ["192.0.2.0/24"], "firewall_admin_networks": []})
     done = play(room, "-e", closed, playbook="playbooks/harden.yml", seconds=120)
-    assert done.returncode and re.search(r"the firewall would close SSH to \S+, from where this run\s+comes in at port 3524", done.stdout)
+    assert done.returncode and re.search(
+        r"the firewall would close SSH to \S+, from where this run\s+comes in at port 3524", done.stdout
+    )
     assert re.search(r"changed=0 .* failed=1", done.stdout), done.stdout[-2000:]
     strip = re.compile(r"packets \d+ bytes \d+")
     assert strip.sub("", on_lab("nft list table inet labredes; cat /etc/nftables.conf")) == strip.sub("", before)

@@ -40,7 +40,7 @@ def reached(telephones, caller: str, number: str, phones: dict) -> str | None:
 
 
 def test_forwarding_is_repeated_kept_over_a_restart_and_cleared(telephones, on_lab, records):
-    line, = forward(telephones, ("6001", "6003"))
+    (line,) = forward(telephones, ("6001", "6003"))
     digits = [name for name in line.heard() if name.startswith("digits/")]
     assert digits == ["digits/6", "digits/0", "digits/0", "digits/3"], line
     assert not {"vm-sorry", "pbx-invalid"} & set(line.heard()), line
@@ -70,7 +70,7 @@ def test_forwarding_to_oneself_or_to_no_phone_is_refused_aloud(telephones, on_la
 def test_forwarding_round_a_loop_is_refused_aloud(telephones):
     for line in forward(telephones, ("6001", "6002"), ("6002", "6003")):
         assert "vm-saved" in line.heard(), line
-    line, = forward(telephones, ("6003", "6001"))
+    (line,) = forward(telephones, ("6003", "6001"))
     assert "vm-sorry" in line.heard() and "vm-saved" not in line.heard(), line
     phones = {number: telephones.answering(number) for number in ("6001", "6002", "6003")}
     assert reached(telephones, "6001", "6001", phones) == "6003", "two forwardings in a row are followed"

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lab"))
 
 import host as lab_host  # noqa: E402
+
 import inventory  # noqa: E402
 
 # Reads every command line on the host, again and again, until it is stopped.
@@ -54,18 +55,41 @@ def kept(directory: Path) -> list[str]:
 
 
 def test_no_tool_of_others_finds_a_hole(room):
-    done = subprocess.run([sys.executable, ROOT / "tests/tools/audit.py", "--without-kills", "--dir", room], capture_output=True,
-                          text=True, timeout=400, check=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/tools/audit.py", "--without-kills", "--dir", room],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout)
     assert figures["ssh_audit"]["passed"] and figures["svcrack"]["banned"]
 
 
 def test_a_password_is_not_even_asked_for(lab):
-    options = ["-o", "PubkeyAuthentication=no", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=no",
-               "-o", "NumberOfPasswordPrompts=1", "-o", "PreferredAuthentications=password,keyboard-interactive"]
-    tried = subprocess.run(["ssh", "-F", "none", *options, "-p", str(lab["ssh"]["port"]), f"root@{lab['host']}", "true"],
-                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30, check=False)
+    options = [
+        "-o",
+        "PubkeyAuthentication=no",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "BatchMode=no",
+        "-o",
+        "NumberOfPasswordPrompts=1",
+        "-o",
+        "PreferredAuthentications=password,keyboard-interactive",
+    ]
+    tried = subprocess.run(
+        ["ssh", "-F", "none", *options, "-p", str(lab["ssh"]["port"]), f"root@{lab['host']}", "true"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    )
     assert tried.returncode == 255 and "Permission denied (publickey)" in tried.stderr
 
 
@@ -74,8 +98,14 @@ def test_tls_is_new_and_keeps_what_was_said_secret(lab, kind):
     """Judged by OpenSSL's own client, told to take anything."""
 
     def agreed(*words: str) -> str:
-        tried = subprocess.run(["openssl", "s_client", "-connect", f"{lab['host']}:{lab['sip'][kind]}", *words], capture_output=True,
-                               text=True, stdin=subprocess.DEVNULL, timeout=20, check=False)
+        tried = subprocess.run(
+            ["openssl", "s_client", "-connect", f"{lab['host']}:{lab['sip'][kind]}", *words],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=20,
+            check=False,
+        )
         return re.search(r"Cipher is (\S+)", tried.stdout + "Cipher is nothing")[1]
 
     assert agreed("-tls1_2").startswith("ECDHE-")
@@ -95,7 +125,7 @@ def test_no_secret_is_shown_by_a_rehearsal_with_other_secrets(room, play, tmp_pa
 def test_no_secret_is_in_a_command_line_of_the_host(room, play, on_lab):
     """While a run makes the bundle anew, and with it uses its passphrase."""
     on_lab("rm /etc/ssl/labredes/certificate.p12")
-    on_lab(f"systemd-run --quiet --collect --unit=watcher-of-test python3 -c \"{WATCHER}\"")
+    on_lab(f'systemd-run --quiet --collect --unit=watcher-of-test python3 -c "{WATCHER}"')
     try:
         shown = play("--tags", "database,asterisk,pbx,verify")
     finally:
@@ -106,8 +136,12 @@ def test_no_secret_is_in_a_command_line_of_the_host(room, play, on_lab):
 
 
 def test_the_kernel_settings_that_may_be_set_are_set(on_lab):
-    for name, value in (("net.ipv4.conf.all.accept_redirects", 0), ("net.ipv4.conf.all.log_martians", 1), ("net.ipv4.tcp_syncookies", 1),
-                        ("net.ipv6.conf.all.accept_redirects", 0)):
+    for name, value in (
+        ("net.ipv4.conf.all.accept_redirects", 0),
+        ("net.ipv4.conf.all.log_martians", 1),
+        ("net.ipv4.tcp_syncookies", 1),
+        ("net.ipv6.conf.all.accept_redirects", 0),
+    ):
         assert on_lab(f"sysctl -n {name}").strip() == str(value), name
 
 

@@ -12,9 +12,25 @@ import yaml
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # The original's columns; accountcode and peeraccount as wide as the exchange lets them grow.
 CDR = {
-    "calldate": None, "clid": 80, "src": 80, "dst": 80, "dcontext": 80, "channel": 80, "dstchannel": 80, "lastapp": 80,
-    "lastdata": 80, "duration": None, "billsec": None, "disposition": 45, "amaflags": None, "accountcode": 80,
-    "uniqueid": 150, "userfield": 255, "peeraccount": 80, "linkedid": 150, "sequence": None,
+    "calldate": None,
+    "clid": 80,
+    "src": 80,
+    "dst": 80,
+    "dcontext": 80,
+    "channel": 80,
+    "dstchannel": 80,
+    "lastapp": 80,
+    "lastdata": 80,
+    "duration": None,
+    "billsec": None,
+    "disposition": 45,
+    "amaflags": None,
+    "accountcode": 80,
+    "uniqueid": 150,
+    "userfield": 255,
+    "peeraccount": 80,
+    "linkedid": 150,
+    "sequence": None,
 }
 MODULES = "/usr/lib/asterisk/modules"
 
@@ -58,7 +74,9 @@ def test_lab_info_is_complete(lab):
     assert set(lab) == {"host", "ssh", "sip", "phones", "mailboxes", "ami", "ari", "database"}
     assert set(lab["ssh"]) == {"port", "user", "key_file"} and lab["ssh"]["port"] == 3524
     assert set(lab["sip"]) == {"udp", "tcp", "tls", "wss"}
-    assert {"6001", "6002", "6003"} <= set(lab["phones"]) and all(len(phone["password"]) >= 12 for phone in lab["phones"].values())
+    assert {"6001", "6002", "6003"} <= set(lab["phones"]) and all(
+        len(phone["password"]) >= 12 for phone in lab["phones"].values()
+    )
     assert all(lab["ami"][name] for name in ("host", "port", "user", "secret"))
     assert all(lab["ari"][name] for name in ("url", "user", "password"))
     assert all(lab["database"][name] for name in ("host", "port", "name", "user", "password"))
@@ -101,7 +119,9 @@ def test_every_option_asked_for_is_installed(on_lab, asked):
 def test_every_module_to_be_loaded_runs(on_lab):
     wanted = set(re.findall(r"^(?:pre)?load => (\S+)$", on_lab("cat /etc/asterisk/modules.conf"), re.MULTILINE))
     shown = on_lab("asterisk -rx 'module show'")
-    running = {line.split()[0] for line in shown.splitlines() if re.search(r"\bRunning\b", line) and "Not Running" not in line}
+    running = {
+        line.split()[0] for line in shown.splitlines() if re.search(r"\bRunning\b", line) and "Not Running" not in line
+    }
     assert len(wanted) > 50 and wanted - running == set()
 
 
@@ -135,15 +155,25 @@ def test_no_secret_can_be_read_by_others(on_lab, lab):
 def test_no_secret_is_in_a_log(on_lab, lab):
     patterns = " ".join(f"-e '{secret}'" for secret in secrets(lab))
     # sudo and sshd write down the command that looks for them: what counts is what was there before.
-    assert on_lab(f"grep -rlsF {patterns} /var/log --include='*' --exclude-dir=journal | grep -v auth.log || true") == ""
-    assert on_lab(f"journalctl --no-pager --quiet _COMM=asterisk + _COMM=postgres + _COMM=python3 | grep -cF {patterns} || true").strip() == "0"
+    assert (
+        on_lab(f"grep -rlsF {patterns} /var/log --include='*' --exclude-dir=journal | grep -v auth.log || true") == ""
+    )
+    assert (
+        on_lab(
+            f"journalctl --no-pager --quiet _COMM=asterisk + _COMM=postgres + _COMM=python3 | grep -cF {patterns} || true"
+        ).strip()
+        == "0"
+    )
 
 
 def test_a_member_of_the_group_may_use_the_console_and_nobody_else(on_lab):
     nobody = "setpriv --reuid=65534 --regid=65534"
     member = on_lab(f"{nobody} --groups=$(getent group asterisk | cut -d: -f3) asterisk -rx 'core show version'")
     assert member.startswith("Asterisk ")
-    assert "Asterisk " not in on_lab(f"{nobody} --clear-groups asterisk -rx 'core show version' 2>&1 || true").splitlines()[0][:9]
+    assert (
+        "Asterisk "
+        not in on_lab(f"{nobody} --clear-groups asterisk -rx 'core show version' 2>&1 || true").splitlines()[0][:9]
+    )
 
 
 def test_radius_is_found_where_asterisk_used_to_look(host):
@@ -155,8 +185,10 @@ def test_the_certificate_is_as_the_original_made_it(host, on_lab, lab, room):
     place = "/etc/ssl/labredes"
     assert "(4096 bit" in on_lab(f"openssl rsa -in {place}/key.pem -noout -text | head -1")
     told = on_lab(f"openssl x509 -in {place}/certificate.pem -noout -dates -ext subjectAltName")
-    begin, end = (datetime.strptime(re.search(rf"{name}=(.*) GMT", told)[1], "%b %d %H:%M:%S %Y")
-                  for name in ("notBefore", "notAfter"))
+    begin, end = (
+        datetime.strptime(re.search(rf"{name}=(.*) GMT", told)[1], "%b %d %H:%M:%S %Y")
+        for name in ("notBefore", "notAfter")
+    )
     assert (end - begin).days == 365
     assert f"IP Address:{lab['host']}" in told and "DNS:" in told
     on_lab(f"openssl verify -CAfile {place}/certificate.pem {place}/certificate.pem")  # as of today
@@ -177,7 +209,9 @@ def test_the_bundle_opens_with_its_passphrase_alone(on_lab, room):
 
 def test_the_table_of_records_has_the_originals_columns_and_loses_nothing(database):
     with database.cursor() as cursor:
-        cursor.execute("SELECT column_name, character_maximum_length FROM information_schema.columns WHERE table_name = 'cdr'")
+        cursor.execute(
+            "SELECT column_name, character_maximum_length FROM information_schema.columns WHERE table_name = 'cdr'"
+        )
         found = dict(cursor.fetchall())
     assert found.pop("id", "none") is None
     assert found == CDR
@@ -207,8 +241,12 @@ def test_asterisk_starts_without_a_complaint(on_lab):
     lines = on_lab("cat /var/log/asterisk/messages").splitlines()
     begun = max(number for number, line in enumerate(lines) if "modules will be loaded" in line)
     started = datetime.fromisoformat(lines[begun][1:24])
-    complaints = [line for line in lines[begun:] if re.match(r"\[[^]]+\] (WARNING|ERROR)\[", line)
-                  and datetime.fromisoformat(line[1:24]) < started + timedelta(seconds=10)]
+    complaints = [
+        line
+        for line in lines[begun:]
+        if re.match(r"\[[^]]+\] (WARNING|ERROR)\[", line)
+        and datetime.fromisoformat(line[1:24]) < started + timedelta(seconds=10)
+    ]
     assert complaints == []
 
 

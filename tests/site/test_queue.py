@@ -33,7 +33,9 @@ def join(telephones, number: str, code: str = "7001"):
 def test_an_agent_logs_in_and_gets_the_next_caller(telephones, records, on_lab):
     agent = telephones.dial("6001", "7000", talking=False)
     assert agent.hears("agent-loginok"), agent
-    assert within(9, lambda: re.search("^6001 .*NOT_INUSE", on_lab("asterisk -rx 'agent show online'"), re.MULTILINE)), agent
+    assert within(
+        9, lambda: re.search("^6001 .*NOT_INUSE", on_lab("asterisk -rx 'agent show online'"), re.MULTILINE)
+    ), agent
     caller = telephones.dial("6002", "8001", talking=False)
     assert agent.hears("beep", seconds=12), agent
     agent.media.press("#")
@@ -88,7 +90,9 @@ def test_a_phone_that_is_switched_off_stays_no_dead_member(telephones, shown, on
     phone = telephones.answering("6003")
     join(telephones, "6003")
     phone.leave()
-    assert within(5, lambda: "PJSIP/6003" not in shown() or "Unavailable" in shown().split("PJSIP/6003")[1].split("\n")[0])
+    assert within(
+        5, lambda: "PJSIP/6003" not in shown() or "Unavailable" in shown().split("PJSIP/6003")[1].split("\n")[0]
+    )
     empty_queue(telephones, on_lab)
     back = telephones.answering("6003")
     assert within(6, lambda: "PJSIP/6003" not in shown()), "it is called again, without having joined"

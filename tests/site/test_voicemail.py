@@ -63,7 +63,7 @@ def test_a_wrong_pin_and_the_pin_of_another_open_nothing(telephones, lab):
 
 
 def test_a_mailbox_takes_ten_messages(telephones, inbox, on_lab):
-    place = f"/var/spool/asterisk/voicemail/from-internal/6003/INBOX"
+    place = "/var/spool/asterisk/voicemail/from-internal/6003/INBOX"
     on_lab(f"""install -d -o asterisk -g asterisk {place} && cd {place} && for n in 0 1 2 3 4 5 6 7 8 9; do
         install -o asterisk -g asterisk -m 644 /var/lib/asterisk/sounds/es/vm-sorry.wav msg000$n.wav
         printf '[message]\\norigtime=1600000000\\nduration=2\\nmsg_id=1600000000-%s\\n' $n > msg000$n.txt; chown asterisk: msg000$n.txt

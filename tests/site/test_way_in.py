@@ -41,7 +41,9 @@ class Owner:
 
     def _inside(self, line: str) -> str:
         """A shell line on the host by another way than SSH."""
-        done = subprocess.run(["podman", "exec", NAME, "sh", "-ec", line], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            ["podman", "exec", NAME, "sh", "-ec", line], capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -50,10 +52,26 @@ class Owner:
 
         Asked once more where none does: sshd refuses for a moment while it reads its configuration again.
         """
-        options = ["-q", "-F", "none", "-i", self.room / "key", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2",
-                   "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        options = [
+            "-q",
+            "-F",
+            "none",
+            "-i",
+            self.room / "key",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=2",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ]
         for pause in (0.5, 0):
-            tried = {port: subprocess.Popen(["ssh", *options, "-p", str(port), f"admin@{self.address}", "sudo -n true"]) for port in (22, 3524)}
+            tried = {
+                port: subprocess.Popen(["ssh", *options, "-p", str(port), f"admin@{self.address}", "sudo -n true"])
+                for port in (22, 3524)
+            }
             let_in = [port for port, login in tried.items() if login.wait(30) == 0]
             if let_in:
                 break
@@ -62,24 +80,42 @@ class Owner:
 
     def play(self, killed_at: str = "", **variables: object) -> int:
         """Run playbooks/harden.yml; gives its exit code, -9 when it was killed. What it said is in `told`."""
-        environment = {"KILLED_AT": killed_at, "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
-                       "ANSIBLE_CALLBACKS_ENABLED": "killed_at"} if killed_at else {}
-        done = playbook.play(self.room, "-e", json.dumps(variables), playbook="playbooks/harden.yml", environment=environment,
-                             seconds=300, start_new_session=True)
+        environment = (
+            {
+                "KILLED_AT": killed_at,
+                "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
+                "ANSIBLE_CALLBACKS_ENABLED": "killed_at",
+            }
+            if killed_at
+            else {}
+        )
+        done = playbook.play(
+            self.room,
+            "-e",
+            json.dumps(variables),
+            playbook="playbooks/harden.yml",
+            environment=environment,
+            seconds=300,
+            start_new_session=True,
+        )
         self.told = done.stdout
         return done.returncode
 
     def made_new(self) -> None:
         """Put sshd and the firewall back to what the installer left; a new host has new keys, which nobody knows yet."""
         (self.room / "known_hosts").unlink(missing_ok=True)
-        self._inside("systemctl stop labredes-sshd-rollback.timer labredes-firewall-rollback.timer 2>/dev/null || true;"
-                     "rm -f /etc/ssh/*labredes*; [ ! -e /usr/local/sbin/labredes-firewall ] || labredes-firewall off;"
-                     "cp /var/lib/sshd_config /etc/ssh; systemctl reload ssh")
+        self._inside(
+            "systemctl stop labredes-sshd-rollback.timer labredes-firewall-rollback.timer 2>/dev/null || true;"
+            "rm -f /etc/ssh/*labredes*; [ ! -e /usr/local/sbin/labredes-firewall ] || labredes-firewall off;"
+            "cp /var/lib/sshd_config /etc/ssh; systemctl reload ssh"
+        )
 
     def waits_for_the_host(self) -> None:
         """Until the timer, if one was armed, has done its work; there is a way in at every moment."""
         end = time.monotonic() + SECONDS + 10
-        while self._inside("ls /etc/ssh/*.before-labredes 2>/dev/null || true; systemctl list-units --no-legend 'labredes-*-rollback.timer'"):
+        while self._inside(
+            "ls /etc/ssh/*.before-labredes 2>/dev/null || true; systemctl list-units --no-legend 'labredes-*-rollback.timer'"
+        ):
             assert self.ports(), "locked out while the rollback is waited for"
             assert time.monotonic() < end, "the rollback did not fire"
             time.sleep(0.5)

@@ -20,8 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 
 import host  # noqa: E402
-import inventory  # noqa: E402
 from stranger import Stranger  # noqa: E402
+
+import inventory  # noqa: E402
 
 TOOLS = Path(sys.executable).parent
 # ssh-audit's hardened policy that is nearest to each platform.
@@ -57,12 +58,18 @@ def ssh_audit(lab: Host) -> dict[str, object]:
     told = dict(line.split("=", 1) for line in lab.run("cat /etc/os-release").splitlines() if "=" in line)
     policy = POLICIES[told["ID"], told["VERSION_ID"].strip('"')]
     command = [TOOLS / "ssh-audit", "--skip-rate-test", "-p", str(lab.port)]
-    passed = subprocess.run([*command, "-P", policy, lab.address], capture_output=True, timeout=60, check=False).returncode == 0
-    shown = subprocess.run([*command, "--json", lab.address], capture_output=True, text=True, timeout=60, check=False).stdout
+    passed = (
+        subprocess.run([*command, "-P", policy, lab.address], capture_output=True, timeout=60, check=False).returncode
+        == 0
+    )
+    shown = subprocess.run(
+        [*command, "--json", lab.address], capture_output=True, text=True, timeout=60, check=False
+    ).stdout
     algorithms = [entry for kind in ("kex", "key", "enc", "mac") for entry in json.loads(shown)[kind]]
     warnings = [note for entry in algorithms for note in entry.get("notes", {}).get("warn", [])]
     return {
-        "policy": policy, "passed": passed,
+        "policy": policy,
+        "passed": passed,
         "failures": sum(len(entry.get("notes", {}).get("fail", [])) for entry in algorithms),
         "warnings": len(warnings),
         "warnings_but_of_quantum": [note for note in warnings if "post-quantum" not in note],
@@ -71,7 +78,12 @@ def ssh_audit(lab: Host) -> dict[str, object]:
 
 def exposure(lab: Host) -> float:
     """What `systemd-analyze security` says of Asterisk's unit."""
-    return float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", lab.run("systemd-analyze security --no-pager asterisk.service"))[1])
+    return float(
+        re.search(
+            r"Overall exposure level for \S+: ([0-9.]+)",
+            lab.run("systemd-analyze security --no-pager asterisk.service"),
+        )[1]
+    )
 
 
 def lynis(lab: Host) -> int:
@@ -96,7 +108,11 @@ def guess(lab: Host) -> dict[str, dict[str, object]]:
     svwar leaves after two requests, because a phone that is there is answered like one that is not; so it comes again.
     """
     tried = {
-        "svwar": [["-m", method, "-e", f"{first}-{first + 99}"] for first in (100, 6000, 7000) for method in ("REGISTER", "INVITE")],
+        "svwar": [
+            ["-m", method, "-e", f"{first}-{first + 99}"]
+            for first in (100, 6000, 7000)
+            for method in ("REGISTER", "INVITE")
+        ],
         "svcrack": [["-u", "6001", "-r", "1-400"]],
     }
     found = {}
@@ -106,8 +122,18 @@ def guess(lab: Host) -> dict[str, dict[str, object]]:
         for program, runs in tried.items():
             found[program] = {"runs": 0, "found": [], "banned": False}
             for words in runs:
-                said = stranger.run("timeout", "60", "env", "PYTHONPATH=/opt", "python3", "-m", f"sipvicious.{program}", *words,
-                                    lab.address, seconds=90)
+                said = stranger.run(
+                    "timeout",
+                    "60",
+                    "env",
+                    "PYTHONPATH=/opt",
+                    "python3",
+                    "-m",
+                    f"sipvicious.{program}",
+                    *words,
+                    lab.address,
+                    seconds=90,
+                )
                 rows = re.findall(r"^\| (\S+)\s+\| (\S+)", said, re.MULTILINE)
                 found[program]["runs"] += 1
                 found[program]["found"] += [row[0] for row in rows if row[0] not in ("Extension", "------")]
@@ -122,8 +148,12 @@ def lock_outs() -> dict[str, int]:
     """The tests that kill the move of SSH: how many were tried, and in how many the owner stayed outside."""
     report = ROOT / ".lab" / "way-in.xml"
     report.parent.mkdir(exist_ok=True)
-    subprocess.run([TOOLS / "pytest", "-q", ROOT / "tests/site/test_way_in.py", f"--junit-xml={report}"], cwd=ROOT,
-                   check=False, stdout=sys.stderr)
+    subprocess.run(
+        [TOOLS / "pytest", "-q", ROOT / "tests/site/test_way_in.py", f"--junit-xml={report}"],
+        cwd=ROOT,
+        check=False,
+        stdout=sys.stderr,
+    )
     suite = ElementTree.parse(report).getroot().find("testsuite")
     return {"tried": int(suite.get("tests")), "lock_outs": int(suite.get("failures")) + int(suite.get("errors"))}
 
@@ -142,8 +172,10 @@ def main() -> int:
     ssh, unit, index, sip = ssh_audit(lab), exposure(lab), lynis(lab), guess(lab)
     figures = {
         "ssh_audit": ssh,
-        "unit_exposure": unit, "unit_exposure_at_most": EXPOSURE,
-        "lynis": index, "lynis_at_least": LYNIS,
+        "unit_exposure": unit,
+        "unit_exposure_at_most": EXPOSURE,
+        "lynis": index,
+        "lynis_at_least": LYNIS,
         **sip,
     }
     missed = [

@@ -58,7 +58,11 @@ def table(role: Path) -> str:
     """The table of a role's variables."""
     spec = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]
     defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) or {}
-    lines = ["| Variable | Type | Default | Description |", "|---|---|---|---|", *rows(spec.get("options", {}), defaults)]
+    lines = [
+        "| Variable | Type | Default | Description |",
+        "|---|---|---|---|",
+        *rows(spec.get("options", {}), defaults),
+    ]
     return "\n".join(lines)
 
 

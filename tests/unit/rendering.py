@@ -14,17 +14,41 @@ HOST = "pbx1"
 
 FACTS = {
     "Debian 12": {
-        "distribution": "Debian", "distribution_version": "12.11", "distribution_major_version": "12",
-        "distribution_release": "bookworm", "os_family": "Debian", "architecture": "x86_64", "service_mgr": "systemd",
-        "python_version": "3.11.2", "hostname": HOST, "fqdn": f"{HOST}.example.org", "nodename": HOST,
-        "default_ipv4": {"address": "192.0.2.10"}, "default_ipv6": {}, "all_ipv4_addresses": ["192.0.2.10"], "processor_vcpus": 2,
-        "memtotal_mb": 2048, "virtualization_role": "guest", "virtualization_type": "kvm",
-    },
+        "distribution": "Debian",
+        "distribution_version": "12.11",
+        "distribution_major_version": "12",
+        "distribution_release": "bookworm",
+        "os_family": "Debian",
+        "architecture": "x86_64",
+        "service_mgr": "systemd",
+        "python_version": "3.11.2",
+        "hostname": HOST,
+        "fqdn": f"{HOST}.example.org",
+        "nodename": HOST,
+        "default_ipv4": {"address": "192.0.2.10"},
+        "default_ipv6": {},
+        "all_ipv4_addresses": ["192.0.2.10"],
+        "processor_vcpus": 2,
+        "memtotal_mb": 2048,
+        "virtualization_role": "guest",
+        "virtualization_type": "kvm",
+    }
 }
-FACTS["Debian 11"] = {**FACTS["Debian 12"], "distribution_version": "11.9", "distribution_major_version": "11",
-                      "distribution_release": "bullseye", "python_version": "3.9.2"}
-FACTS["Ubuntu 18.04"] = {**FACTS["Debian 12"], "distribution": "Ubuntu", "distribution_version": "18.04",
-                         "distribution_major_version": "18", "distribution_release": "bionic", "python_version": "3.6.9"}
+FACTS["Debian 11"] = {
+    **FACTS["Debian 12"],
+    "distribution_version": "11.9",
+    "distribution_major_version": "11",
+    "distribution_release": "bullseye",
+    "python_version": "3.9.2",
+}
+FACTS["Ubuntu 18.04"] = {
+    **FACTS["Debian 12"],
+    "distribution": "Ubuntu",
+    "distribution_version": "18.04",
+    "distribution_major_version": "18",
+    "distribution_release": "bionic",
+    "python_version": "3.6.9",
+}
 
 # What the playbooks hand over to a role, and what its tasks set, before a template is rendered.
 HANDED_OVER = {
@@ -34,7 +58,12 @@ HANDED_OVER = {
     "item": {"settings": {"net.ipv4.tcp_syncookies": 1, "kernel.sysrq": 0}},
     "firewall_rules": [
         {"name": "ssh", "protocol": "tcp", "ports": [3524, "22"], "networks": ["0.0.0.0/0", "::/0", "198.51.100.0/24"]},
-        {"name": "rtp", "protocol": "udp", "ports": ["10000-11999"], "networks": ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"]},
+        {
+            "name": "rtp",
+            "protocol": "udp",
+            "ports": ["10000-11999"],
+            "networks": ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"],
+        },
         {"name": "ami", "protocol": "tcp", "ports": [5038], "networks": []},
         {"name": "postgresql", "protocol": "tcp", "ports": [], "networks": ["192.0.2.0/24"]},
     ],
@@ -44,14 +73,23 @@ HANDED_OVER = {
 # As far from the defaults as a description may be.
 UNUSUAL = {
     "pbx_language": "en",
-    "pbx_phones": [{"number": str(number), "name": f"Teléfono {number} d'Émile", "password": "kR7vTz0q.Wm2~xBn5c!*^@",
-                    **({"agent": "Ana d'Émile", "mailbox": False, "webrtc": True} if number == 200 else {})}
-                   for number in range(200, 210)],
+    "pbx_phones": [
+        {
+            "number": str(number),
+            "name": f"Teléfono {number} d'Émile",
+            "password": "kR7vTz0q.Wm2~xBn5c!*^@",
+            **({"agent": "Ana d'Émile", "mailbox": False, "webrtc": True} if number == 200 else {}),
+        }
+        for number in range(200, 210)
+    ],
     "pbx_conferences": ["90", "9001"],
     "pbx_codecs": ["alaw", "g722"],
     "pbx_sip_transports": ["tcp", "tls", "wss"],
     "pbx_queues": [{"name": "Ventas", "number": "8002", "agents": ["200"]}, {"name": "b", "number": "8003"}],
-    "pbx_call_centres": [{"number": "999", "departments": {"12": "201", 3: 202}}, {"number": "998", "departments": {"0": "200"}}],
+    "pbx_call_centres": [
+        {"number": "999", "departments": {"12": "201", 3: 202}},
+        {"number": "998", "departments": {"0": "200"}},
+    ],
     "pbx_applications": [{"number": "9000", "application": "hola"}],
     "pbx_codes": {"voicemail": "*99"},
     "pbx_sip_bind": "192.0.2.10",
@@ -76,8 +114,14 @@ UNUSUAL = {
     "system_idle_seconds": 0,
     "system_kernel_modules_refused": [],
     "firewall_extra_rules": [
-        {"name": "web", "protocol": "tcp", "ports": [80, "443", "8000-8010", "8005-8020"], "networks": ["2001:db8:1::/48", "::/0"]},
-        {"name": "dns 2", "protocol": "udp", "ports": ["53"], "networks": ["192.0.2.4/30", "192.0.2.0/30"]}],
+        {
+            "name": "web",
+            "protocol": "tcp",
+            "ports": [80, "443", "8000-8010", "8005-8020"],
+            "networks": ["2001:db8:1::/48", "::/0"],
+        },
+        {"name": "dns 2", "protocol": "udp", "ports": ["53"], "networks": ["192.0.2.4/30", "192.0.2.0/30"]},
+    ],
     "firewall_log": True,
     "fail2ban_ignore_networks": ["198.51.100.0/24", "2001:db8::/32"],
     "fail2ban_ban_seconds": 604800,
@@ -93,8 +137,11 @@ def role_variables(role: str, facts: dict) -> dict:
     """A role's defaults and variables on a host with these facts."""
     place = ROLES / role / "vars"
     own = place / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
-    return {**load(ROLES / role / "defaults/main.yml"), **load(place / "main.yml"),
-            **load(own if own.exists() else place / "default.yml")}
+    return {
+        **load(ROLES / role / "defaults/main.yml"),
+        **load(place / "main.yml"),
+        **load(own if own.exists() else place / "default.yml"),
+    }
 
 
 def variables(facts: dict, description: dict, secrets: Path, role: str | None = None) -> dict:
@@ -105,10 +152,17 @@ def variables(facts: dict, description: dict, secrets: Path, role: str | None = 
         of_room = role_variables(room, facts)
         found.update({name: value for name, value in of_room.items() if room == role or not name.startswith("__")})
     return {
-        **found, **HANDED_OVER, **description,
-        "inventory_hostname": HOST, "groups": {"all": [HOST], "pbx": [HOST]}, "hostvars": {HOST: {}},
-        "ansible_facts": facts, "ansible_check_mode": False, "labredes_secrets_dir": str(secrets),
-        "role_name": role, "role_path": str(ROLES / role) if role else None,
+        **found,
+        **HANDED_OVER,
+        **description,
+        "inventory_hostname": HOST,
+        "groups": {"all": [HOST], "pbx": [HOST]},
+        "hostvars": {HOST: {}},
+        "ansible_facts": facts,
+        "ansible_check_mode": False,
+        "labredes_secrets_dir": str(secrets),
+        "role_name": role,
+        "role_path": str(ROLES / role) if role else None,
     }
 
 
@@ -118,6 +172,12 @@ def render(template: Path, known: dict) -> str:
     loader.set_basedir(str(ROOT))
     known = {**known, **generate_ansible_template_vars(template.name, str(template))}
     templar = Templar(loader, known).copy_with_new_env(
-        environment_class=AnsibleEnvironment, searchpath=[str(template.parent)], available_variables=known)
-    return templar.template(template.read_text(), preserve_trailing_newlines=True, escape_backslashes=False,
-                            convert_data=False, overrides={"trim_blocks": True, "lstrip_blocks": False})
+        environment_class=AnsibleEnvironment, searchpath=[str(template.parent)], available_variables=known
+    )
+    return templar.template(
+        template.read_text(),
+        preserve_trailing_newlines=True,
+        escape_backslashes=False,
+        convert_data=False,
+        overrides={"trim_blocks": True, "lstrip_blocks": False},
+    )

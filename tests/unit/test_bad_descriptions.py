@@ -14,52 +14,112 @@ import rendering
 PHONE = {"number": "6001", "name": "Ana"}
 # Each host has one fault, and the words that must be said about it.
 FAULTS = {
-    "release": ({"asterisk_package_release": "18.9.99"},
-                "release: asterisk_package_release 18.9.99 is unknown; known are 18.2.0, 18.26.4, 20.20.1, 22.10.1,"),
-    "option": ({"asterisk_package_release": "22.10.1", "asterisk_package_enable": ["cdr_mysql", "pbx_lua"]},
-               "option: Asterisk 22.10.1 no longer has cdr_mysql; take it out of asterisk_package_enable or"),
-    "both": ({"asterisk_package_enable": ["pbx_lua"], "asterisk_package_disable": ["pbx_lua"]},
-             "both: pbx_lua stands in asterisk_package_enable and in asterisk_package_disable; take it out of one."),
+    "release": (
+        {"asterisk_package_release": "18.9.99"},
+        "release: asterisk_package_release 18.9.99 is unknown; known are 18.2.0, 18.26.4, 20.20.1, 22.10.1,",
+    ),
+    "option": (
+        {"asterisk_package_release": "22.10.1", "asterisk_package_enable": ["cdr_mysql", "pbx_lua"]},
+        "option: Asterisk 22.10.1 no longer has cdr_mysql; take it out of asterisk_package_enable or",
+    ),
+    "both": (
+        {"asterisk_package_enable": ["pbx_lua"], "asterisk_package_disable": ["pbx_lua"]},
+        "both: pbx_lua stands in asterisk_package_enable and in asterisk_package_disable; take it out of one.",
+    ),
     "type": ({"pbx_ring_seconds": "soon"}, "argument 'pbx_ring_seconds' is of type"),
-    "choice": ({"pbx_codecs": ["opus"]}, "value of pbx_codecs must be one or more of: ulaw, alaw, g722, gsm. Got no match for: opus"),
+    "choice": (
+        {"pbx_codecs": ["opus"]},
+        "value of pbx_codecs must be one or more of: ulaw, alaw, g722, gsm. Got no match for: opus",
+    ),
     "key": ({"pbx_phones": [{"name": "Ana"}]}, "missing required arguments: number found in pbx_phones"),
-    "subkey": ({"pbx_phones": [{**PHONE, "nmae": "Eva"}]}, "pbx_phones.nmae. Supported parameters include: agent, email, mailbox, name, number, pager, password, pin, webrtc."),
-    "spelling": ({"pbx_phonse": [PHONE]}, "spelling: pbx_phonse is no variable of this collection; did you mean pbx_phones?"),
-    "twice": ({"pbx_phones": [PHONE, PHONE]}, "twice: pbx_phones[1]: 6001 is taken by pbx_phones[0]; give it another number."),
-    "quote": ({"pbx_phones": [{**PHONE, "name": 'Ana "la jefa"'}]}, "which would break Asterisk's files; leave it out."),
-    "agent": ({"pbx_queues": [{"name": "Q", "number": "8001", "agents": ["6009"]}]},
-              "agent: pbx_queues[0] (Q): the agent 6009 is no phone; add it to pbx_phones or take it out."),
-    "department": ({"pbx_call_centres": [{"number": "11888", "departments": {"1": "6009"}}]},
-                   "department: pbx_call_centres[0] (11888): department 1 leads to 6009, which is no phone; add it"),
-    "code": ({"pbx_conferences": ["7000"]}, "code: pbx_codes.agent_login: 7000 is taken by pbx_conferences[0]; give it"),
-    "email": ({"pbx_phones": [{**PHONE, "email": "ana@x.es;reboot"}]}, "the email 'ana@x.es;reboot' is no e-mail address;"),
+    "subkey": (
+        {"pbx_phones": [{**PHONE, "nmae": "Eva"}]},
+        "pbx_phones.nmae. Supported parameters include: agent, email, mailbox, name, number, pager, password, pin, webrtc.",
+    ),
+    "spelling": (
+        {"pbx_phonse": [PHONE]},
+        "spelling: pbx_phonse is no variable of this collection; did you mean pbx_phones?",
+    ),
+    "twice": (
+        {"pbx_phones": [PHONE, PHONE]},
+        "twice: pbx_phones[1]: 6001 is taken by pbx_phones[0]; give it another number.",
+    ),
+    "quote": (
+        {"pbx_phones": [{**PHONE, "name": 'Ana "la jefa"'}]},
+        "which would break Asterisk's files; leave it out.",
+    ),
+    "agent": (
+        {"pbx_queues": [{"name": "Q", "number": "8001", "agents": ["6009"]}]},
+        "agent: pbx_queues[0] (Q): the agent 6009 is no phone; add it to pbx_phones or take it out.",
+    ),
+    "department": (
+        {"pbx_call_centres": [{"number": "11888", "departments": {"1": "6009"}}]},
+        "department: pbx_call_centres[0] (11888): department 1 leads to 6009, which is no phone; add it",
+    ),
+    "code": (
+        {"pbx_conferences": ["7000"]},
+        "code: pbx_codes.agent_login: 7000 is taken by pbx_conferences[0]; give it",
+    ),
+    "email": (
+        {"pbx_phones": [{**PHONE, "email": "ana@x.es;reboot"}]},
+        "the email 'ana@x.es;reboot' is no e-mail address;",
+    ),
     "agents-name": ({"pbx_phones": [{**PHONE, "agent": "Ana,0"}]}, "the agent 'Ana,0' holds ',', which would break"),
     "pin": ({"pbx_phones": [{**PHONE, "pin": "8888"}]}, "pin: the pin of phone 6001 is one digit repeated"),
     "realm": ({"pbx_realm": "a;b"}, 'realm: pbx_realm "a;b" cannot serve; give a domain'),
-    "password": ({"pbx_phones": [{**PHONE, "password": "a;b"}]}, "password: the password of phone 6001 holds a character"),
-    "rtp": ({"asterisk_rtp_start": 20000, "asterisk_rtp_end": 10000}, "rtp: asterisk_rtp_start 20000 and asterisk_rtp_end 10000"),
+    "password": (
+        {"pbx_phones": [{**PHONE, "password": "a;b"}]},
+        "password: the password of phone 6001 holds a character",
+    ),
+    "rtp": (
+        {"asterisk_rtp_start": 20000, "asterisk_rtp_end": 10000},
+        "rtp: asterisk_rtp_start 20000 and asterisk_rtp_end 10000",
+    ),
     "ami": ({"asterisk_ami_users": [{"name": "general"}]}, "ami: asterisk_ami_users names general; each name"),
     "port": ({"sshd_port": 70000}, "port: sshd_port 70000 is no TCP port; give a number from 1 to 65535."),
-    "left-out": ({"ansible_user": "ana", "sshd_allow_users": ["admin"]},
-                 "left-out: sshd_allow_users leaves out ana, by whom Ansible logs in; add that user,"),
-    "no-key": ({"sshd_authorized_keys": [{"user": "ana", "key": "ssh-ed25519 none"}]},
-               "no-key: sshd_authorized_keys has something for ana that is no public key"),
+    "left-out": (
+        {"ansible_user": "ana", "sshd_allow_users": ["admin"]},
+        "left-out: sshd_allow_users leaves out ana, by whom Ansible logs in; add that user,",
+    ),
+    "no-key": (
+        {"sshd_authorized_keys": [{"user": "ana", "key": "ssh-ed25519 none"}]},
+        "no-key: sshd_authorized_keys has something for ana that is no public key",
+    ),
     "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd will refuse"),
     "memory": ({"asterisk_memory_max": "lots"}, "memory: asterisk_memory_max lots is no amount of memory; give one"),
-    "sysctl": ({"system_sysctl": {"a = 1; b": 1}}, "sysctl: a = 1; b in system_sysctl or system_kernel_modules_refused"),
-    "network": ({"firewall_ssh_networks": ["192.0.2.0/33"]},
-                "network: firewall_ssh_networks has 192.0.2.0/33, which is no network; write it as 192.0.2.0/24 or"),
-    "host-bits": ({"firewall_admin_networks": ["2001:db8::7/64"]},
-                  "firewall_admin_networks has 2001:db8::7/64; write 2001:db8::/64 for the network, or 2001:db8::7 for"),
-    "ports": ({"firewall_extra_rules": [{"name": "web", "protocol": "tcp", "ports": ["443-80"], "networks": []}]},
-              "ports: firewall_extra_rules[0] (web): 443-80 is no port; give a number from 1 to 65535, or a range"),
-    "rule-name": ({"firewall_extra_rules": [{"name": 'a" accept', "protocol": "tcp", "ports": [80], "networks": []}]},
-                  "rule-name: firewall_extra_rules[0]: the name 'a\" accept' cannot serve; give letters,"),
-    "protocol": ({"firewall_extra_rules": [{"name": "web", "protocol": "http", "ports": [80], "networks": []}]},
-                 "value of protocol must be one of: tcp, udp, got: http found in firewall_extra_rules"),
+    "sysctl": (
+        {"system_sysctl": {"a = 1; b": 1}},
+        "sysctl: a = 1; b in system_sysctl or system_kernel_modules_refused",
+    ),
+    "network": (
+        {"firewall_ssh_networks": ["192.0.2.0/33"]},
+        "network: firewall_ssh_networks has 192.0.2.0/33, which is no network; write it as 192.0.2.0/24 or",
+    ),
+    "host-bits": (
+        {"firewall_admin_networks": ["2001:db8::7/64"]},
+        "firewall_admin_networks has 2001:db8::7/64; write 2001:db8::/64 for the network, or 2001:db8::7 for",
+    ),
+    "ports": (
+        {"firewall_extra_rules": [{"name": "web", "protocol": "tcp", "ports": ["443-80"], "networks": []}]},
+        "ports: firewall_extra_rules[0] (web): 443-80 is no port; give a number from 1 to 65535, or a range",
+    ),
+    "rule-name": (
+        {"firewall_extra_rules": [{"name": 'a" accept', "protocol": "tcp", "ports": [80], "networks": []}]},
+        "rule-name: firewall_extra_rules[0]: the name 'a\" accept' cannot serve; give letters,",
+    ),
+    "protocol": (
+        {"firewall_extra_rules": [{"name": "web", "protocol": "http", "ports": [80], "networks": []}]},
+        "value of protocol must be one of: tcp, udp, got: http found in firewall_extra_rules",
+    ),
     "ban": ({"fail2ban_ban_seconds": 0}, "ban: fail2ban_ban_seconds is 0; give a whole number above 0."),
-    "wss": ({"pbx_sip_transports": ["udp", "wss"]}, "wss: pbx_sip_transports has wss, whose port ARI answers on as well; name in"),
-    "zone": ({"system_timezone": "madrid; reboot"}, "zone: system_timezone madrid; reboot is no time zone; give a name"),
+    "wss": (
+        {"pbx_sip_transports": ["udp", "wss"]},
+        "wss: pbx_sip_transports has wss, whose port ARI answers on as well; name in",
+    ),
+    "zone": (
+        {"system_timezone": "madrid; reboot"},
+        "zone: system_timezone madrid; reboot is no time zone; give a name",
+    ),
 }
 GOOD = {"pbx_phones": [PHONE, {"number": "6002", "name": "Eva"}], "asterisk_package_release": "20.20.1"}
 
@@ -73,25 +133,47 @@ def validation(tmp_path_factory):
     ssh.write_text(f"#!/bin/sh\ntouch {called}\nexit 255\n")
     ssh.chmod(0o755)
     hosts = {name: told for name, (told, _sentence) in FAULTS.items()} | {"good": GOOD, "bare": {}}
-    common = {"ansible_host": "192.0.2.1", "ansible_ssh_executable": str(ssh), "labredes_secrets_dir": str(room / "secrets")}
+    common = {
+        "ansible_host": "192.0.2.1",
+        "ansible_ssh_executable": str(ssh),
+        "labredes_secrets_dir": str(room / "secrets"),
+    }
     (room / "hosts.yml").write_text(json.dumps({"pbx": {"vars": common, "hosts": hosts}}))
     return run(rendering.ROOT / "playbooks/validate.yml", room / "hosts.yml") | {"called": called.exists()}
 
 
 def run(playbook: Path, inventory: Path) -> dict:
     """Run a playbook and gather, by host, the messages of the tasks that failed."""
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(rendering.ROOT / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "json"}
-    done = subprocess.run([Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook],
-                          cwd=rendering.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    told = json.loads(done.stdout[done.stdout.index("{"):])
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(rendering.ROOT / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "json",
+    }
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook],
+        cwd=rendering.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    told = json.loads(done.stdout[done.stdout.index("{") :])
     failed = {}
     for play in told["plays"]:
         for task in play["tasks"]:
             for host, result in task["hosts"].items():
                 if result.get("failed"):
-                    parts = [result.get("msg", ""), *(item.get("msg", "") for item in result.get("results", []) if item.get("failed"))]
+                    parts = [
+                        result.get("msg", ""),
+                        *(item.get("msg", "") for item in result.get("results", []) if item.get("failed")),
+                    ]
                     failed.setdefault(host, []).extend(parts)
-    return {"code": done.returncode, "failed": {host: "\n".join(parts) for host, parts in failed.items()}, "stats": told["stats"]}
+    return {
+        "code": done.returncode,
+        "failed": {host: "\n".join(parts) for host, parts in failed.items()},
+        "stats": told["stats"],
+    }
 
 
 @pytest.mark.parametrize("host", FAULTS)

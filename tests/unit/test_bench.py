@@ -12,11 +12,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 import bench  # noqa: E402  it lies beside the lab's other files
 
 
-@pytest.mark.parametrize(("figures", "missed"), [
-    ({"ratio": 1.25, "ratio_at_most": 1.25, "rate": 9.5, "rate_at_least": 9.5, "release": "18.2.0"}, []),
-    ({"ratio": 1.26, "ratio_at_most": 1.25, "rate": 9.6, "rate_at_least": 9.5}, ["ratio"]),
-    ({"lost": 1, "lost_at_most": 0, "rate": 9.4, "rate_at_least": 9.5}, ["lost", "rate"]),
-])
+@pytest.mark.parametrize(
+    ("figures", "missed"),
+    [
+        ({"ratio": 1.25, "ratio_at_most": 1.25, "rate": 9.5, "rate_at_least": 9.5, "release": "18.2.0"}, []),
+        ({"ratio": 1.26, "ratio_at_most": 1.25, "rate": 9.6, "rate_at_least": 9.5}, ["ratio"]),
+        ({"lost": 1, "lost_at_most": 0, "rate": 9.4, "rate_at_least": 9.5}, ["lost", "rate"]),
+    ],
+)
 def test_a_figure_beyond_its_limit_is_named_and_ends_the_bench_with_an_error(figures, missed, monkeypatch, capsys):
     monkeypatch.setattr(bench.bench_calls, "measure", lambda room: figures)
     monkeypatch.setattr(sys, "argv", ["bench.py", "calls"])

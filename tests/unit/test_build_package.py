@@ -59,7 +59,8 @@ def test_an_option_that_was_dropped_is_named_with_its_needs(select):
     assert select("MENUSELECT_ADDONS=format_mp3\nMENUSELECT_CDR=cdr_pgsql\n", ["res_config_mysql", "cdr_pgsql"]) == [
         "res_config_mysql was asked for and cannot be built: it needs mysqlclient, "
         "and ./configure did not find all of it.",
-        "cdr_pgsql was asked for and cannot be built: it needs pgsql, ssl, and ./configure did not find all of it."]
+        "cdr_pgsql was asked for and cannot be built: it needs pgsql, ssl, and ./configure did not find all of it.",
+    ]
 
 
 def test_an_option_the_tree_does_not_have_is_named(select):
@@ -68,7 +69,8 @@ def test_an_option_the_tree_does_not_have_is_named(select):
 
 def test_an_option_that_was_to_be_left_out_is_named(select):
     assert select("MENUSELECT_CFLAGS=BUILD_NATIVE\n", disable=["BUILD_NATIVE"]) == [
-        "BUILD_NATIVE was to be left out and is still chosen."]
+        "BUILD_NATIVE was to be left out and is still chosen."
+    ]
 
 
 def test_what_was_not_built_is_named(recipe, tmp_path):
@@ -112,6 +114,7 @@ def fixture_build(recipe, tmp_path, monkeypatch):
             run.done.append(name)
             if name in run.fail:
                 raise run.fail[name]
+
         return name, act
 
     monkeypatch.setattr(recipe, "STEPS", tuple(step(name) for name, _act in recipe.STEPS))
@@ -161,7 +164,7 @@ def test_a_later_step_killed_is_taken_up_there(build, step):
     with pytest.raises(KeyboardInterrupt):
         build()
     build.fail = {}
-    assert build() == 0 and build.done == build.names[build.names.index(step):]
+    assert build() == 0 and build.done == build.names[build.names.index(step) :]
 
 
 def test_the_tree_is_unpacked_and_given_what_was_verified(recipe, tmp_path):
@@ -170,19 +173,34 @@ def test_the_tree_is_unpacked_and_given_what_was_verified(recipe, tmp_path):
     (sources / "mp3/interface.c").write_text('#include "asterisk.h"\nint x;\n')
     (sources / "pjproject-9.tar.bz2").write_bytes(b"pjproject")
     with tarfile.open(sources / "tree.tar.gz", "w:gz") as archive:
-        for name in ("asterisk-1/configure", "asterisk-1/third-party/pjproject/Makefile", "asterisk-1/addons/mp3/x.c",
-                     "asterisk-1/../outside", "asterisk-1//etc/outside"):
+        for name in (
+            "asterisk-1/configure",
+            "asterisk-1/third-party/pjproject/Makefile",
+            "asterisk-1/addons/mp3/x.c",
+            "asterisk-1/../outside",
+            "asterisk-1//etc/outside",
+        ):
             content = b"export CFLAGS += $(CF) -g3\n" if name.endswith("Makefile") else b""
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    build = recipe.Build({"work": str(tmp_path), "tree": "tree.tar.gz", "pjproject": "pjproject-9.tar.bz2", "mp3": True,
-                          "environment": {}, "debug": "-g1"})
+    build = recipe.Build(
+        {
+            "work": str(tmp_path),
+            "tree": "tree.tar.gz",
+            "pjproject": "pjproject-9.tar.bz2",
+            "mp3": True,
+            "environment": {},
+            "debug": "-g1",
+        }
+    )
     recipe.unpack(build)
     tree = tmp_path / "tree"
     assert (tree / "configure").exists() and not list(tmp_path.rglob("outside"))
     assert (tree / "third-party/pjproject/pjproject-9.tar.bz2.md5").read_text().split() == [
-        "f120fba3b1d023e44032e431f1cbe410", "pjproject-9.tar.bz2"]
+        "f120fba3b1d023e44032e431f1cbe410",
+        "pjproject-9.tar.bz2",
+    ]
     assert (tree / "third-party/pjproject/Makefile").read_text() == "export CFLAGS += $(CF) -g1\n"
     assert [path.name for path in (tree / "addons/mp3").iterdir()] == ["interface.c"]
     expected = '#define ASTMM_LIBC ASTMM_REDIRECT\n#include "asterisk.h"\nint x;\n'

@@ -20,9 +20,19 @@ def tool(room: Path, *command: str | Path, collections: Path | None = None) -> s
     """Run one of Ansible's programs in a directory of its own, with no configuration; gives its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     (room / "ansible.cfg").write_text("[defaults]\n")
-    environment |= {"ANSIBLE_CONFIG": str(room / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(collections or room / "none")}
-    done = subprocess.run([TOOLS / command[0], *command[1:]], cwd=room, env=environment,
-                          capture_output=True, text=True, timeout=120, check=False)
+    environment |= {
+        "ANSIBLE_CONFIG": str(room / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(collections or room / "none"),
+    }
+    done = subprocess.run(
+        [TOOLS / command[0], *command[1:]],
+        cwd=room,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -49,12 +59,34 @@ def test_the_tarball_holds_what_a_user_needs_and_nothing_else(tarball):
         names = {member.name for member in archive}
         links = [member.name for member in archive if member.issym() or member.islnk()]
     tops = {name.split("/")[0] for name in names}
-    assert tops <= {"MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "LICENSE", "meta", "playbooks", "plugins",
-                    "roles", "inventory", "site.yml", "ansible.cfg", "requirements.txt", "requirements.yml",
-                    ".ansible-lint", ".gitignore", ".yamllint", "docs"}, tops
+    assert tops <= {
+        "MANIFEST.json",
+        "FILES.json",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "meta",
+        "playbooks",
+        "plugins",
+        "roles",
+        "inventory",
+        "site.yml",
+        "ansible.cfg",
+        "requirements.txt",
+        "requirements.yml",
+        ".ansible-lint",
+        ".gitignore",
+        ".yamllint",
+        "docs",
+    }, tops
     assert not links
-    assert {"playbooks/site.yml", "roles/pbx/tasks/main.yml", "roles/asterisk_package/files/build_package.py",
-            "plugins/lookup/secret.py", "meta/runtime.yml"} <= names
+    assert {
+        "playbooks/site.yml",
+        "roles/pbx/tasks/main.yml",
+        "roles/asterisk_package/files/build_package.py",
+        "plugins/lookup/secret.py",
+        "meta/runtime.yml",
+    } <= names
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".deb", ".retry"))]
 
 
@@ -64,8 +96,18 @@ def test_the_version_heads_the_changelog():
 
 
 def test_the_installed_site_is_whole(installed, tmp_path):
-    told = tool(tmp_path, "ansible-playbook", "-i", inventory(tmp_path), "--syntax-check", "labredes.pbx.site", collections=installed)
-    assert f"playbook: {installed}/ansible_collections/labredes/pbx/playbooks/site.yml" in told and "WARNING" not in told
+    told = tool(
+        tmp_path,
+        "ansible-playbook",
+        "-i",
+        inventory(tmp_path),
+        "--syntax-check",
+        "labredes.pbx.site",
+        collections=installed,
+    )
+    assert (
+        f"playbook: {installed}/ansible_collections/labredes/pbx/playbooks/site.yml" in told and "WARNING" not in told
+    )
 
 
 def test_the_installed_collection_validates(installed, tmp_path):

@@ -13,9 +13,24 @@ DIALPLAN = rendering.ROLES / "pbx/templates/etc/asterisk/extensions.conf.j2"
 CONFERENCES = rendering.ROLES / "pbx/templates/etc/asterisk/confbridge.conf.j2"
 # Of the 530 Spanish core sounds 1.6.1, those that may be played; Asterisk falls back to English in silence.
 SPANISH_PROMPTS = {
-    "beep", "pbx-invalid", "vm-enter-num-to-call", "vm-sorry", "vm-goodbye", "vm-deleted", "vm-nobodyavail",
-    "vm-isonphone", "vm-saved", "agent-incorrect", "confbridge-join", "confbridge-leave",
-    "conf-onlyperson", "confbridge-only-one", "agent-loginok", "agent-loggedoff", "agent-pass", "agent-user",
+    "beep",
+    "pbx-invalid",
+    "vm-enter-num-to-call",
+    "vm-sorry",
+    "vm-goodbye",
+    "vm-deleted",
+    "vm-nobodyavail",
+    "vm-isonphone",
+    "vm-saved",
+    "agent-incorrect",
+    "confbridge-join",
+    "confbridge-leave",
+    "conf-onlyperson",
+    "confbridge-only-one",
+    "agent-loginok",
+    "agent-loggedoff",
+    "agent-pass",
+    "agent-user",
 }
 # What a caller chooses, in a dialplan's words; FILTER takes from it all but what it names.
 UNFILTERED = re.compile(r"\$\{(EXTEN|CALLERID|DB\(|CDR|CHANNEL\(exten)")
@@ -112,25 +127,39 @@ def test_every_extension_begins_with_priority_1_and_is_whole(dialplan):
 def test_every_jump_has_a_target(dialplan):
     places = {(step.context, step.extension, str(step.priority)) for step in dialplan}
     places |= {(step.context, step.extension, step.label) for step in dialplan if step.label}
-    wrong = [f"{step} jumps to {target}" for step in dialplan for target in jumps(step)
-             if "$" not in "".join(target) and target not in places and target[0] != "call-centres"]
+    wrong = [
+        f"{step} jumps to {target}"
+        for step in dialplan
+        for target in jumps(step)
+        if "$" not in "".join(target) and target not in places and target[0] != "call-centres"
+    ]
     assert not wrong
 
 
 def test_every_extension_ends_the_call_or_returns(dialplan):
     last = {(step.context, step.extension): step for step in dialplan}
-    wrong = [str(step) for step in last.values() if step.application not in ("Hangup", "Return", "Goto")
-             and step.arguments != "unknown-number,s,1"]
+    wrong = [
+        str(step)
+        for step in last.values()
+        if step.application not in ("Hangup", "Return", "Goto") and step.arguments != "unknown-number,s,1"
+    ]
     assert not wrong
 
 
 def test_nothing_a_caller_chose_is_dialled(dialplan):
-    wrong = [f"{step} {step.application}({step.arguments})" for step in dialplan
-             if step.application in ("Dial", "System", "TrySystem", "Queue", "Page", "Originate", "ConfBridge")
-             and UNFILTERED.search(step.arguments)]
-    wrong += [f"{step} hands over {step.arguments}" for step in dialplan
-              if step.application in ("Gosub", "GosubIf") and UNFILTERED.search(step.arguments)
-              and not step.extension.startswith("_")]
+    wrong = [
+        f"{step} {step.application}({step.arguments})"
+        for step in dialplan
+        if step.application in ("Dial", "System", "TrySystem", "Queue", "Page", "Originate", "ConfBridge")
+        and UNFILTERED.search(step.arguments)
+    ]
+    wrong += [
+        f"{step} hands over {step.arguments}"
+        for step in dialplan
+        if step.application in ("Gosub", "GosubIf")
+        and UNFILTERED.search(step.arguments)
+        and not step.extension.startswith("_")
+    ]
     assert not wrong
 
 
@@ -151,15 +180,22 @@ def test_every_prompt_exists_in_spanish(dialplan, known):
             prompts = split(step.arguments)[1 if step.application == "Read" else 0]
             played.update({prompt: str(step) for prompt in prompts.split("&") if prompt})
     for section in asterisk_files.parse(rendering.render(CONFERENCES, known)):
-        played.update({value: f"confbridge.conf [{section.name}]" for key, value in section.settings
-                       if key.startswith("sound_")})
+        played.update(
+            {value: f"confbridge.conf [{section.name}]" for key, value in section.settings if key.startswith("sound_")}
+        )
     assert played
     assert {prompt: where for prompt, where in played.items() if prompt not in SPANISH_PROMPTS} == {}
 
 
 def test_everything_that_has_a_number_can_be_dialled(dialplan, known):
-    wanted = {phone["number"] for phone in known["pbx_phones"]} | set(known["pbx_conferences"]) | set(known["pbx_codes"].values())
-    wanted |= {entry["number"] for entry in [*known["pbx_queues"], *known["pbx_call_centres"], *known["pbx_applications"]]}
+    wanted = (
+        {phone["number"] for phone in known["pbx_phones"]}
+        | set(known["pbx_conferences"])
+        | set(known["pbx_codes"].values())
+    )
+    wanted |= {
+        entry["number"] for entry in [*known["pbx_queues"], *known["pbx_call_centres"], *known["pbx_applications"]]
+    }
     assert wanted <= {step.extension for step in dialplan if step.context in ("phones", "services")}
 
 
@@ -168,8 +204,11 @@ def test_a_phones_context_exists(known):
     contexts = {section.get("context") for section in sections} - {None}
     there = {section.name for section in asterisk_files.parse(rendering.render(DIALPLAN, known))}
     assert contexts and contexts <= there
-    endpoints = {section.name for section in sections
-                 if not section.template and asterisk_files.setting(sections, section, "type") == "endpoint"}
+    endpoints = {
+        section.name
+        for section in sections
+        if not section.template and asterisk_files.setting(sections, section, "type") == "endpoint"
+    }
     assert endpoints == {phone["number"] for phone in known["pbx_phones"]}
 
 

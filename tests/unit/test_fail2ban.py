@@ -8,16 +8,27 @@ import re
 import pytest
 import rendering
 
-EVENT = ('SECURITY[4724] res_security_log.c: SecurityEvent="{event}",EventTV="2026-11-23T01:01:33.051+0000",Severity="Error",'
-         'Service="{service}",EventVersion="1",AccountID="{account}",SessionID="{session}",LocalAddress="{family}/{transport}/'
-         '{local}/5060",RemoteAddress="{family}/{transport}/{remote}/39212"{more}')
+EVENT = (
+    'SECURITY[4724] res_security_log.c: SecurityEvent="{event}",EventTV="2026-11-23T01:01:33.051+0000",Severity="Error",'
+    'Service="{service}",EventVersion="1",AccountID="{account}",SessionID="{session}",LocalAddress="{family}/{transport}/'
+    '{local}/5060",RemoteAddress="{family}/{transport}/{remote}/39212"{more}'
+)
 TAIL = ',Challenge="1795395693/bf5b51f6201f9b7f",Response="{response}",ExpectedResponse=""'
 FORGED = ',LocalAddress="IPV4/UDP/192.0.2.1/5060",RemoteAddress="IPV4/UDP/203.0.113.9/5060"'
 SSHD = "pbx1 sshd[4711]: "
 
 
-def event(event="ChallengeResponseFailed", service="PJSIP", account="6001", session="6d184a3431a904f7", family="IPV4",
-          transport="UDP", local="192.0.2.1", remote="198.51.100.7", more="") -> str:
+def event(
+    event="ChallengeResponseFailed",
+    service="PJSIP",
+    account="6001",
+    session="6d184a3431a904f7",
+    family="IPV4",
+    transport="UDP",
+    local="192.0.2.1",
+    remote="198.51.100.7",
+    more="",
+) -> str:
     """A line of Asterisk's security log, without its date."""
     return EVENT.format(**locals())
 
@@ -33,7 +44,9 @@ def guesser(tmp_path_factory):
         parser = configparser.ConfigParser()
         parser.read_string(rendering.render(template, known))
         for expression in parser["Definition"]["failregex"].split("\n"):
-            if found := re.search(expression.replace("<ADDR>", r"(?P<address>\d+(?:\.\d+){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)"), line):
+            if found := re.search(
+                expression.replace("<ADDR>", r"(?P<address>\d+(?:\.\d+){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)"), line
+            ):
                 return found["address"]
         return None
 
@@ -45,12 +58,19 @@ def test_a_wrong_password_counts_over_every_transport(guesser, transport):
     more = TAIL.format(response="f8acb5d83ff21e44dafe16a1b77ae4bf")
     assert guesser("asterisk", event(transport=transport, more=more)) == "198.51.100.7"
     assert guesser("asterisk", event("InvalidAccountID", transport=transport)) == "198.51.100.7"
-    assert guesser("asterisk", event(family="IPV6", transport=transport, local="2001:db8::1", remote="2001:db8::7",
-                                     more=more)) == "2001:db8::7"
+    assert (
+        guesser(
+            "asterisk", event(family="IPV6", transport=transport, local="2001:db8::1", remote="2001:db8::7", more=more)
+        )
+        == "2001:db8::7"
+    )
 
 
 def test_other_failures_count(guesser):
-    assert guesser("asterisk", event("InvalidPassword", "AMI", transport="TCP", more=',Challenge="",ReceivedChallenge="",ReceivedHash=""'))
+    assert guesser(
+        "asterisk",
+        event("InvalidPassword", "AMI", transport="TCP", more=',Challenge="",ReceivedChallenge="",ReceivedHash=""'),
+    )
     assert guesser("asterisk", event("FailedACL", "AMI", transport="TCP", more=',ACLName="not_match_endpoint_acl"'))
 
 
@@ -59,10 +79,16 @@ def test_what_every_registration_writes_does_not_count(guesser, name):
     assert guesser("asterisk", event(name, more=',Challenge=""')) is None
 
 
-@pytest.mark.parametrize("words", [
-    {"account": f'a"{FORGED},X="'}, {"session": f'a"{FORGED},X="'}, {"session": f'a"{FORGED}'},
-    {"session": f'a"{FORGED},Challenge="",Response="x",ExpectedResponse=""'},
-    {"account": 'SecurityEvent="FailedACL"', "session": FORGED}])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"account": f'a"{FORGED},X="'},
+        {"session": f'a"{FORGED},X="'},
+        {"session": f'a"{FORGED}'},
+        {"session": f'a"{FORGED},Challenge="",Response="x",ExpectedResponse=""'},
+        {"account": 'SecurityEvent="FailedACL"', "session": FORGED},
+    ],
+)
 def test_a_guesser_cannot_put_his_guess_down_to_somebody_else(guesser, words):
     more = TAIL.format(response="f8acb5d83ff21e44dafe16a1b77ae4bf")
     assert guesser("asterisk", event(more=more, **words)) == "198.51.100.7"
@@ -75,20 +101,27 @@ def test_what_follows_the_address_is_no_place_for_another(guesser):
     assert guesser("asterisk", event(more=more)) is None
 
 
-@pytest.mark.parametrize(("line", "address"), [
-    ("Invalid user guest from 198.51.100.7 port 40022", "198.51.100.7"),
-    ("Invalid user  from 203.0.113.9 port 1 from 198.51.100.7 port 40022", "198.51.100.7"),
-    ("Invalid user guest from fe80::1%eth0 port 40022", "fe80::1"),
-    ("Connection closed by authenticating user root 2001:db8::7 port 40022 [preauth]", "2001:db8::7"),
-    ("Disconnected from authenticating user root 198.51.100.7 port 40022 [preauth]", "198.51.100.7"),
-    ("error: maximum authentication attempts exceeded for root from 198.51.100.7 port 40022 ssh2 [preauth]", "198.51.100.7"),
-    ("User root from 198.51.100.7 not allowed because not listed in AllowUsers", "198.51.100.7"),
-    # Counted above already, or no guess: a key among several, a look at the port, a login that succeeded.
-    ("Connection closed by invalid user guest 198.51.100.7 port 40022 [preauth]", None),
-    ("Failed publickey for admin from 198.51.100.7 port 40022 ssh2: ED25519 SHA256:abc", None),
-    ("Connection closed by 198.51.100.7 port 40022 [preauth]", None),
-    ("Accepted publickey for admin from 198.51.100.7 port 40022 ssh2: ED25519 SHA256:abc", None),
-    ("Disconnected from user admin 198.51.100.7 port 40022", None)])
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ("Invalid user guest from 198.51.100.7 port 40022", "198.51.100.7"),
+        ("Invalid user  from 203.0.113.9 port 1 from 198.51.100.7 port 40022", "198.51.100.7"),
+        ("Invalid user guest from fe80::1%eth0 port 40022", "fe80::1"),
+        ("Connection closed by authenticating user root 2001:db8::7 port 40022 [preauth]", "2001:db8::7"),
+        ("Disconnected from authenticating user root 198.51.100.7 port 40022 [preauth]", "198.51.100.7"),
+        (
+            "error: maximum authentication attempts exceeded for root from 198.51.100.7 port 40022 ssh2 [preauth]",
+            "198.51.100.7",
+        ),
+        ("User root from 198.51.100.7 not allowed because not listed in AllowUsers", "198.51.100.7"),
+        # Counted above already, or no guess: a key among several, a look at the port, a login that succeeded.
+        ("Connection closed by invalid user guest 198.51.100.7 port 40022 [preauth]", None),
+        ("Failed publickey for admin from 198.51.100.7 port 40022 ssh2: ED25519 SHA256:abc", None),
+        ("Connection closed by 198.51.100.7 port 40022 [preauth]", None),
+        ("Accepted publickey for admin from 198.51.100.7 port 40022 ssh2: ED25519 SHA256:abc", None),
+        ("Disconnected from user admin 198.51.100.7 port 40022", None),
+    ],
+)
 def test_what_counts_at_sshd(guesser, line, address):
     assert guesser("sshd", SSHD + line) == address
     assert guesser("sshd", SSHD.replace("sshd", "sshd-session") + line) == address

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 import rendering
-from ansible_collections.labredes.pbx.plugins.filter.firewall import (firewall_lets_in, firewall_problems, networks_of,
-                                                                      port_ranges)
+from ansible_collections.labredes.pbx.plugins.filter.firewall import (
+    firewall_lets_in,
+    firewall_problems,
+    networks_of,
+    port_ranges,
+)
 
 SSH = {"name": "ssh", "protocol": "tcp", "ports": [3524, "22"], "networks": ["192.0.2.0/24", "2001:db8::/32"]}
 
@@ -24,17 +28,37 @@ def test_ports_become_ranges_that_do_not_meet():
     assert port_ranges([]) == []
 
 
-@pytest.mark.parametrize(("address", "port", "allowed"), [
-    ("192.0.2.7", 22, True), ("192.0.2.7", 3524, True), ("192.0.2.7", 80, False), ("198.51.100.1", 22, False),
-    ("::ffff:192.0.2.7", 22, True), ("2001:db8::7", 22, True), ("fe80::1%eth0", 22, False)])
+@pytest.mark.parametrize(
+    ("address", "port", "allowed"),
+    [
+        ("192.0.2.7", 22, True),
+        ("192.0.2.7", 3524, True),
+        ("192.0.2.7", 80, False),
+        ("198.51.100.1", 22, False),
+        ("::ffff:192.0.2.7", 22, True),
+        ("2001:db8::7", 22, True),
+        ("fe80::1%eth0", 22, False),
+    ],
+)
 def test_who_is_let_in(address, port, allowed):
     assert firewall_lets_in([SSH], address, port) is allowed
     assert not firewall_lets_in([{**SSH, "protocol": "udp"}], address, port)
     assert not firewall_lets_in([{**SSH, "networks": []}], address, port)
 
 
-@pytest.mark.parametrize(("ports", "right"), [
-    ("80", True), ("1-65535", True), ("0", False), ("65536", False), ("1-2-3", False), ("http", False), ("-80", False), ("", False)])
+@pytest.mark.parametrize(
+    ("ports", "right"),
+    [
+        ("80", True),
+        ("1-65535", True),
+        ("0", False),
+        ("65536", False),
+        ("1-2-3", False),
+        ("http", False),
+        ("-80", False),
+        ("", False),
+    ],
+)
 def test_what_is_a_port(ports, right):
     assert (firewall_problems([{**SSH, "ports": [ports]}]) == []) is right
 
@@ -48,4 +72,5 @@ def test_each_rule_becomes_a_line_for_each_family_that_has_networks(tmp_path):
         'ip saddr { 192.0.2.0/24 } udp dport { 10000-11999 } accept comment "rtp"',
         'ip6 saddr { 2001:db8::/32 } udp dport { 10000-11999 } accept comment "rtp"',
         'meta nfproto ipv6 tcp dport { 80, 443, 8000-8020 } accept comment "web"',
-        'ip saddr { 192.0.2.0/29 } udp dport { 53 } accept comment "dns 2"']
+        'ip saddr { 192.0.2.0/29 } udp dport { 53 } accept comment "dns 2"',
+    ]

@@ -83,6 +83,7 @@ def test_main_process_of_a_fork_is_its_parent():
 def server(greeting):
     """A TCP server on a free port of this machine that says one thing and hangs up; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def serve():
             while True:
                 try:
@@ -98,8 +99,11 @@ def server(greeting):
 
 
 def test_port_the_first_that_greets_as_ssh_is_taken():
-    with server(b"220 mail ESMTP\r\n") as mail, server(b"hello\r\nSSH-2.0-OpenSSH_8.4\r\n") as ssh, \
-            server(b"SSH-2.0-OpenSSH_8.4\r\n") as later:
+    with (
+        server(b"220 mail ESMTP\r\n") as mail,
+        server(b"hello\r\nSSH-2.0-OpenSSH_8.4\r\n") as ssh,
+        server(b"SSH-2.0-OpenSSH_8.4\r\n") as later,
+    ):
         assert find_port("127.0.0.1", [mail, ssh, later], 2) == ssh
         assert find_port("127.0.0.1", [mail], 1) is None
 
@@ -110,22 +114,34 @@ def test_port_a_dead_host_is_given_up_in_time():
     assert time.monotonic() - before < 3
 
 
-@pytest.mark.parametrize(("said", "expected"), [
-    ("Failed to connect to the host via ssh: admin@192.0.2.1: Permission denied (publickey).",
-     "pbx1 (192.0.2.1): the login as admin was refused; check ansible_user"),
-    ("no such identity: /nokey: No such file or directory\nadmin@192.0.2.1: Permission denied (publickey).",
-     "the private key does not exist"),
-    ("@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nbad permissions\nPermission denied (publickey).",
-     "the private key cannot be used"),
-    ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", "ssh-keygen -R '[192.0.2.1]:3524'"),
-    ("Missing sudo password", "may not become root by sudo"),
-    ("MODULE FAILURE\n/bin/sh: 1: sudo: not found\n", "sudo is not installed"),
-    ("MODULE FAILURE\n/bin/sh: 1: /usr/bin/python3: not found\n", "Python 3 is not at /usr/bin/python3"),
-    ("ssh: connect to host 192.0.2.1 port 3524: Connection timed out", "nothing answers SSH on port 3524"),
-    ("Connection reset by 192.0.2.1 port 3524", "ended the conversation"),
-    ("OSError: [Errno 28] No space left on device", "disk is full"),
-    ("something never seen", "pbx1 (192.0.2.1): something never seen."),
-])
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "Failed to connect to the host via ssh: admin@192.0.2.1: Permission denied (publickey).",
+            "pbx1 (192.0.2.1): the login as admin was refused; check ansible_user",
+        ),
+        (
+            "no such identity: /nokey: No such file or directory\nadmin@192.0.2.1: Permission denied (publickey).",
+            "the private key does not exist",
+        ),
+        (
+            "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nbad permissions\nPermission denied (publickey).",
+            "the private key cannot be used",
+        ),
+        (
+            "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.",
+            "ssh-keygen -R '[192.0.2.1]:3524'",
+        ),
+        ("Missing sudo password", "may not become root by sudo"),
+        ("MODULE FAILURE\n/bin/sh: 1: sudo: not found\n", "sudo is not installed"),
+        ("MODULE FAILURE\n/bin/sh: 1: /usr/bin/python3: not found\n", "Python 3 is not at /usr/bin/python3"),
+        ("ssh: connect to host 192.0.2.1 port 3524: Connection timed out", "nothing answers SSH on port 3524"),
+        ("Connection reset by 192.0.2.1 port 3524", "ended the conversation"),
+        ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("something never seen", "pbx1 (192.0.2.1): something never seen."),
+    ],
+)
 def test_failed_logins_are_told_in_one_sentence_with_the_cure(said, expected):
     told = sentence(said, "pbx1", "192.0.2.1", 3524, "admin", "/usr/bin/python3")
     assert expected in told

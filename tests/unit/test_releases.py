@@ -21,10 +21,17 @@ LENGTHS = {"sha256": 64, "md5": 32, "sha1": 40, "sha512": 128}
 
 def describe(**told) -> Templar:
     """A templar over the role's variables, with a description of one's own."""
-    return Templar(DataLoader(), {
-        **rendering.role_variables("asterisk_package", rendering.FACTS["Debian 11"]),
-        "__asterisk_package_digests": DIGESTS, "ansible_facts": rendering.FACTS["Debian 11"],
-        "inventory_hostname": rendering.HOST, "role_path": str(ROLE), **told})
+    return Templar(
+        DataLoader(),
+        {
+            **rendering.role_variables("asterisk_package", rendering.FACTS["Debian 11"]),
+            "__asterisk_package_digests": DIGESTS,
+            "ansible_facts": rendering.FACTS["Debian 11"],
+            "inventory_hostname": rendering.HOST,
+            "role_path": str(ROLE),
+            **told,
+        },
+    )
 
 
 def key(**told) -> str:
@@ -65,12 +72,21 @@ def test_what_a_release_lacks_is_out_of_its_defaults():
     for name, release in TABLE.items():
         chosen = set(describe(asterisk_package_release=name).template("{{ asterisk_package_enable }}"))
         assert chosen == everything - set(release.get("lacks", []))
-    assert {"res_config_mysql", "cdr_mysql", "app_mysql", "chan_ooh323", "app_macro", "format_mp3",
-            "CORE-SOUNDS-ES-WAV"} <= set(describe().template("{{ asterisk_package_enable }}"))
+    assert {
+        "res_config_mysql",
+        "cdr_mysql",
+        "app_mysql",
+        "chan_ooh323",
+        "app_macro",
+        "format_mp3",
+        "CORE-SOUNDS-ES-WAV",
+    } <= set(describe().template("{{ asterisk_package_enable }}"))
 
 
 def test_a_file_that_is_pinned_nowhere_is_refused():
-    with pytest.raises(AnsibleFilterError, match=r"asterisk-core-sounds-fr-gsm-1\.6\.1\.tar\.gz is pinned nowhere; give"):
+    with pytest.raises(
+        AnsibleFilterError, match=r"asterisk-core-sounds-fr-gsm-1\.6\.1\.tar\.gz is pinned nowhere; give"
+    ):
         asterisk_release.asterisk_sources(TABLE["18.2.0"], "18.2.0", ["CORE-SOUNDS-FR-GSM"], DIGESTS, "git")
     release = {**TABLE["18.2.0"], "pjproject": {"version": "9.9"}}
     with pytest.raises(AnsibleFilterError, match=r"pjproject-9\.9\.tar\.bz2 is pinned nowhere"):
@@ -78,10 +94,16 @@ def test_a_file_that_is_pinned_nowhere_is_refused():
 
 
 def test_a_release_of_ones_own_may_come_as_an_archive():
-    release = {"archive": {"name": "asterisk-18.2.2.tar.gz"}, "pjproject": {"version": "1", "checksums": ["md5:0"]},
-               "sounds": {"core": "1.6.1", "moh": "2.03"}}
+    release = {
+        "archive": {"name": "asterisk-18.2.2.tar.gz"},
+        "pjproject": {"version": "1", "checksums": ["md5:0"]},
+        "sounds": {"core": "1.6.1", "moh": "2.03"},
+    }
     archive, pjproject = asterisk_release.asterisk_sources(release, "18.2.2", [], DIGESTS, "git")
-    assert archive["checksums"] == [] and [url.rsplit("/", 2)[1] for url in archive["urls"]] == ["releases", "old-releases"]
+    assert archive["checksums"] == [] and [url.rsplit("/", 2)[1] for url in archive["urls"]] == [
+        "releases",
+        "old-releases",
+    ]
     assert pjproject["checksums"] == ["md5:0"]
 
 
@@ -134,7 +156,12 @@ def test_options_are_read_from_the_tree(tmp_path):
     with tarfile.open(tmp_path / "tree.tar.gz", "w:gz") as archive:
         archive.add(tree, "asterisk-1")
     assert asterisk_release.asterisk_options(tmp_path / "tree.tar.gz") == [
-        "BUILD_NATIVE", "app_macro", "chan_ooh323", "format_mp3", "res_x"]
+        "BUILD_NATIVE",
+        "app_macro",
+        "chan_ooh323",
+        "format_mp3",
+        "res_x",
+    ]
 
 
 def test_the_builder_is_the_first_that_needs_the_package():

@@ -19,8 +19,12 @@ def fixture_secret(tmp_path):
     """A function that looks one secret up for host pbx1, with its files under tmp_path."""
 
     def look_up(name, host="pbx1", check_mode=False, own=None, allow_weak=False, **options):
-        variables = {"inventory_hostname": host, "labredes_secrets_dir": str(tmp_path / "secrets"),
-                     "ansible_check_mode": check_mode, "labredes_allow_weak_secrets": allow_weak}
+        variables = {
+            "inventory_hostname": host,
+            "labredes_secrets_dir": str(tmp_path / "secrets"),
+            "ansible_check_mode": check_mode,
+            "labredes_allow_weak_secrets": allow_weak,
+        }
         if own is not None:
             variables["labredes_secrets"] = own
         loader = DataLoader()
@@ -83,23 +87,26 @@ def test_the_users_value_wins_and_may_be_a_template(secret):
     assert not secret.directory.exists()
 
 
-@pytest.mark.parametrize(("name", "value", "reason"), [
-    ("database_password", "Obelix", "fewer than 12"),
-    ("phone_6001", "unsecurepassword", "guessed first"),
-    ("phone_6001", "phone_6001_6001", "guessed first"),
-    ("database_password", "Password12345678", "guessed first"),
-    ("database_password", "ababababababab", "repeats"),
-    ("database_password", "1234567890123", "no letters"),
-    ("database_password", "", "empty"),
-    ("database_password", "x" * 40 + STRONG * 3, "more than 79"),
-    ("database_password", STRONG + ";x", "character other than"),
-    ("database_password", STRONG + "\nx", "character other than"),
-    ("database_password", STRONG + "\n", "character other than"),
-    ("database_password", STRONG + '"', "character other than"),
-    ("database_password", STRONG + "ñ", "character other than"),
-    ("database_password", STRONG + "${EXTEN}", "character other than"),
-    ("database_password", 123456789012345, "not a string"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("database_password", "Obelix", "fewer than 12"),
+        ("phone_6001", "unsecurepassword", "guessed first"),
+        ("phone_6001", "phone_6001_6001", "guessed first"),
+        ("database_password", "Password12345678", "guessed first"),
+        ("database_password", "ababababababab", "repeats"),
+        ("database_password", "1234567890123", "no letters"),
+        ("database_password", "", "empty"),
+        ("database_password", "x" * 40 + STRONG * 3, "more than 79"),
+        ("database_password", STRONG + ";x", "character other than"),
+        ("database_password", STRONG + "\nx", "character other than"),
+        ("database_password", STRONG + "\n", "character other than"),
+        ("database_password", STRONG + '"', "character other than"),
+        ("database_password", STRONG + "ñ", "character other than"),
+        ("database_password", STRONG + "${EXTEN}", "character other than"),
+        ("database_password", 123456789012345, "not a string"),
+    ],
+)
 def test_values_that_cannot_serve_are_refused(secret, name, value, reason):
     sentence = refusal(secret, name, value)
     assert reason in sentence
@@ -107,10 +114,19 @@ def test_values_that_cannot_serve_are_refused(secret, name, value, reason):
     assert not value or str(value) not in sentence
 
 
-@pytest.mark.parametrize(("value", "reason"), [
-    ("123", "fewer than 4"), ("8888", "repeated"), ("1234", "in a row"), ("9876", "in a row"), ("7890", "in a row"),
-    ("6001", "number it belongs to"), ("12a4", "digits only"), (4711, "not a string"),
-])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("123", "fewer than 4"),
+        ("8888", "repeated"),
+        ("1234", "in a row"),
+        ("9876", "in a row"),
+        ("7890", "in a row"),
+        ("6001", "number it belongs to"),
+        ("12a4", "digits only"),
+        (4711, "not a string"),
+    ],
+)
 def test_weak_pins_are_refused(secret, value, reason):
     assert reason in refusal(secret, "mailbox_6001", value, chars="digits")
 

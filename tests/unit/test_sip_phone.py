@@ -64,7 +64,8 @@ class Exchange:
         field = dict(re.findall(r'(\w+)="?([^",]+)"?', given))
         asked = {"realm": "pbx", "nonce": "n1", "qop": "auth", "opaque": "o"}
         again = sip_message.credentials(
-            asked, request.method, field["uri"], field["username"], PASSWORD, field["cnonce"])
+            asked, request.method, field["uri"], field["username"], PASSWORD, field["cnonce"]
+        )
         return again == given
 
     def reply(self, request, status, headers=(), body=""):
@@ -75,8 +76,14 @@ class Exchange:
 
     def send(self, method, call_id="call-1", body=""):
         """Ask something of the phone that asked last."""
-        headers = [("Via", "SIP/2.0/UDP x;branch=z9hG4bK" + method + call_id), ("f", "<sip:a@pbx>;tag=a"),
-                   ("t", "<sip:me@pbx>"), ("i", call_id), ("CSeq", "7 " + method), ("m", "<sip:a@203.0.113.9>")]
+        headers = [
+            ("Via", "SIP/2.0/UDP x;branch=z9hG4bK" + method + call_id),
+            ("f", "<sip:a@pbx>;tag=a"),
+            ("t", "<sip:me@pbx>"),
+            ("i", call_id),
+            ("CSeq", "7 " + method),
+            ("m", "<sip:a@203.0.113.9>"),
+        ]
         self.socket.sendto(Message(method + " sip:me@pbx SIP/2.0", headers, body).to_bytes(), self.phone)
 
 
@@ -89,8 +96,12 @@ def drive(*parties, until, seconds=3):
 
 
 def test_credentials_are_those_of_rfc_2617():
-    asked = {"realm": "testrealm@host.com", "nonce": "dcd98b7102dd2f0e8b11d0f600bfb0c093", "qop": "auth,auth-int",
-             "opaque": "5ccc069c403ebaf9f0171e9517f40e41"}
+    asked = {
+        "realm": "testrealm@host.com",
+        "nonce": "dcd98b7102dd2f0e8b11d0f600bfb0c093",
+        "qop": "auth,auth-int",
+        "opaque": "5ccc069c403ebaf9f0171e9517f40e41",
+    }
     found = sip_message.credentials(asked, "GET", "/dir/index.html", "Mufasa", "Circle Of Life", cnonce="0a4f113b")
     assert 'response="6629fae49393a05397450978507c4ef1"' in found
     assert 'opaque="5ccc069c403ebaf9f0171e9517f40e41"' in found and "nc=00000001" in found
@@ -110,7 +121,8 @@ def test_a_challenge_of_another_algorithm_is_named():
 
 def test_compact_and_folded_headers_are_read():
     message = Message.parse(
-        b"SIP/2.0 200 OK\r\nv: SIP/2.0/UDP a;branch=b1;\r\n rport\r\nCSeq: 3 BYE\r\nt: <sip:x>;tag=t9\r\n\r\n")
+        b"SIP/2.0 200 OK\r\nv: SIP/2.0/UDP a;branch=b1;\r\n rport\r\nCSeq: 3 BYE\r\nt: <sip:x>;tag=t9\r\n\r\n"
+    )
     assert (message.status, message.method, message.branch) == (200, "BYE", "b1")
     assert sip_message.parameter(message.get("To"), "tag") == "t9"
 
@@ -247,9 +259,17 @@ def test_a_stream_knows_its_own_echo_from_the_other_party():
     assert drive(one, two, until=lambda: one.strangers == 5)
 
 
-@pytest.mark.parametrize("name", [
-    "module_utils/ari", "module_utils/libpq", "module_utils/rtp", "module_utils/sip_message", "module_utils/sip_phone",
-    "modules/verify_call"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "module_utils/ari",
+        "module_utils/libpq",
+        "module_utils/rtp",
+        "module_utils/sip_message",
+        "module_utils/sip_phone",
+        "modules/verify_call",
+    ],
+)
 def test_what_runs_on_a_target_is_python_3_6(name):
     source = (ROOT / "plugins" / (name + ".py")).read_text()
     tree = ast.parse(source, feature_version=(3, 6))

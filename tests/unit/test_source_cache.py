@@ -178,9 +178,23 @@ def fixture_repository(tmp_path):
     place = tmp_path / "upstream"
 
     def git(*words):
-        return subprocess.run(["git", "-C", str(place), "-c", "user.name=x", "-c", "user.email=x@example.org",
-                               "-c", "commit.gpgsign=false", *words],
-                              check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            [
+                "git",
+                "-C",
+                str(place),
+                "-c",
+                "user.name=x",
+                "-c",
+                "user.email=x@example.org",
+                "-c",
+                "commit.gpgsign=false",
+                *words,
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
 
     place.mkdir()
     git("init", "--quiet")
@@ -195,7 +209,13 @@ def fixture_repository(tmp_path):
 
 def tree(repository, **told):
     """The tree of the tag 1.0."""
-    return {"name": "asterisk-1.0.tar.gz", "git": str(repository.place), "commit": repository.commit, "ref": "1.0", **told}
+    return {
+        "name": "asterisk-1.0.tar.gz",
+        "git": str(repository.place),
+        "commit": repository.commit,
+        "ref": "1.0",
+        **told,
+    }
 
 
 def test_a_commit_is_fetched_once_as_an_archive(cache, repository):
@@ -214,12 +234,16 @@ def test_a_tag_that_moved_is_refused(cache, repository):
     with pytest.raises(SourceError) as caught:
         cache.get(tree(repository, commit="0" * 40))
     told = str(caught.value)
-    assert told.startswith(f"The tag 1.0 of {repository.place} is commit {repository.commit} where {'0' * 40} is pinned")
+    assert told.startswith(
+        f"The tag 1.0 of {repository.place} is commit {repository.commit} where {'0' * 40} is pinned"
+    )
     assert "\n" not in told and kept_archives(cache) == []
 
 
 def test_a_clone_in_the_mirror_is_enough(tmp_path, repository):
-    subprocess.run(["git", "clone", "--quiet", "--bare", repository.place, tmp_path / "mirror/asterisk.git"], check=True)
+    subprocess.run(
+        ["git", "clone", "--quiet", "--bare", repository.place, tmp_path / "mirror/asterisk.git"], check=True
+    )
     cache = SourceCache(tmp_path / "cache", tmp_path / "mirror")
     assert cache.get(tree(repository, git=str(tmp_path / "nowhere")))[2]
 
@@ -235,4 +259,6 @@ def test_a_repository_that_does_not_answer_is_named(cache, repository, tmp_path)
 
 def kept_archives(cache):
     """The archives that the cache holds."""
-    return [name for name in kept(cache) if name.endswith((".gz", ".part", ".verified")) and not name.startswith("git/")]
+    return [
+        name for name in kept(cache) if name.endswith((".gz", ".part", ".verified")) and not name.startswith("git/")
+    ]

@@ -46,7 +46,9 @@ def test_every_default_has_a_spec_that_agrees(role):
             assert option["default"] == defaults[name], name
         elif name in defaults:
             # One that is worked out, or a long list, is told in words.
-            told = templated(defaults[name]) or (option.get("elements") == "dict" and "default" in str(option["description"]))
+            told = templated(defaults[name]) or (
+                option.get("elements") == "dict" and "default" in str(option["description"])
+            )
             assert told, f"{name} has the default {defaults[name]!r} and the spec does not say so"
         if option.get("required"):
             assert name not in defaults, f"{name} is required and has a default"
@@ -78,8 +80,17 @@ def test_every_option_has_a_type_and_a_description(role):
         text = option.get("description")
         text = " ".join(text) if isinstance(text, list) else text
         assert text and text.rstrip()[-1] in ".;)", f"{path}: {text!r} is no sentence"
-        assert set(option) <= {"type", "elements", "description", "default", "choices", "required", "options",
-                               "no_log", "version_added"}, path
+        assert set(option) <= {
+            "type",
+            "elements",
+            "description",
+            "default",
+            "choices",
+            "required",
+            "options",
+            "no_log",
+            "version_added",
+        }, path
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -22,14 +22,28 @@ DESCRIPTIONS = {
 }
 DATE = re.compile(r"\b(19|20)\d\d-\d\d-\d\d\b|\b\d\d:[0-5]\d:[0-5]\d\b|\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? ")
 # Not known to systemd 237 (Ubuntu 18.04), which ignores them with a line in the journal.
-LATER_THAN_SYSTEMD_237 = {"TemporaryFileSystem", "ProtectHostname", "RestrictSUIDSGID", "ProtectKernelLogs",
-                          "ProtectClock", "ProtectProc", "ProcSubset"}
+LATER_THAN_SYSTEMD_237 = {
+    "TemporaryFileSystem",
+    "ProtectHostname",
+    "RestrictSUIDSGID",
+    "ProtectKernelLogs",
+    "ProtectClock",
+    "ProtectProc",
+    "ProcSubset",
+}
 # What is shown to people as it is has no room for who owns it.
 UNSIGNED = {"/etc/issue"}
 # What an sshd_config may say more than once.
 REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
-NOT_IN_OPENSSH_76 = {"include", "pubkeyacceptedalgorithms", "casignaturealgorithms", "requiredrsasize",
-                     "persourcemaxstartups", "persourcenetblocksize", "persourcepenalties"}
+NOT_IN_OPENSSH_76 = {
+    "include",
+    "pubkeyacceptedalgorithms",
+    "casignaturealgorithms",
+    "requiredrsasize",
+    "persourcemaxstartups",
+    "persourcenetblocksize",
+    "persourcepenalties",
+}
 
 
 @pytest.fixture(scope="module")
@@ -242,8 +256,13 @@ def nft_ruleset(text: str, _system: str) -> None:
     nobody = [line for line in lines if re.search(r"\{\s*\}", line)]
     assert not nobody, f"an empty set is everybody's error: {nobody}"
     if shutil.which("nft") and shutil.which("unshare"):
-        checked = subprocess.run(["unshare", "--user", "--map-root-user", "--net", "nft", "--check", "--file", "-"], input=text,
-                                 capture_output=True, text=True, check=False)
+        checked = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--net", "nft", "--check", "--file", "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert checked.returncode == 0, checked.stderr
 
 

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
-
 from ansible_collections.labredes.pbx.plugins.modules import templates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +23,15 @@ def write(tmp_path, monkeypatch, capsys):
     (tmp_path / "etc").mkdir()
 
     def run(*files: dict, check: bool = False) -> dict:
-        arguments = {"source": "etc", "directory": str(tmp_path / "etc"), "mode": "0640", "files": list(files),
-                     "_ansible_check_mode": check, "_ansible_remote_tmp": str(tmp_path), "_ansible_no_log": True}
+        arguments = {
+            "source": "etc",
+            "directory": str(tmp_path / "etc"),
+            "mode": "0640",
+            "files": list(files),
+            "_ansible_check_mode": check,
+            "_ansible_remote_tmp": str(tmp_path),
+            "_ansible_no_log": True,
+        }
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
         umask = os.umask(0o022)
         try:
@@ -51,16 +57,22 @@ def test_files_are_written_once_and_told_as_they_were_given(write, tmp_path):
 
 def test_nothing_is_replaced_before_everything_is_valid(write, tmp_path):
     write({"name": "one", "content": "old\n"})
-    answer = write({"name": "one", "content": "new\n"},
-                   {"name": "two", "content": "if true; then\n", "validate": "sh -n %s"})
-    assert answer["failed"] and answer["msg"].startswith(f"{tmp_path}/etc/two would not be valid, and nothing was changed:")
+    answer = write(
+        {"name": "one", "content": "new\n"}, {"name": "two", "content": "if true; then\n", "validate": "sh -n %s"}
+    )
+    assert answer["failed"] and answer["msg"].startswith(
+        f"{tmp_path}/etc/two would not be valid, and nothing was changed:"
+    )
     assert (tmp_path / "etc/one").read_text() == "old\n" and not (tmp_path / "etc/two").exists()
     assert write({"name": "two", "content": "true\n", "validate": "sh -n %s"})["changed"]
 
 
 def test_a_rehearsal_tells_the_same_and_writes_nothing(write, tmp_path):
     write({"name": "one", "content": "old\n"})
-    files = [{"name": "one", "content": "new\n"}, {"name": "sub/two", "content": "2\n", "validate": "no-such-program %s"}]
+    files = [
+        {"name": "one", "content": "new\n"},
+        {"name": "sub/two", "content": "2\n", "validate": "no-such-program %s"},
+    ]
     told = write(*files, check=True)
     assert [item["name"] for item in told["files"]] == ["one", "sub/two"]
     assert (told["diff"][0]["before"], told["diff"][0]["after"]) == ("old\n", "new\n")
@@ -94,7 +106,8 @@ def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(write, tmp_path):
 def test_what_cannot_be_read_is_told_in_a_sentence(write, tmp_path):
     (tmp_path / "etc/one").mkdir()
     assert write({"name": "one", "content": "1\n"})["msg"] == (
-        f"{tmp_path}/etc/one cannot be read (Is a directory), and nothing was changed.")
+        f"{tmp_path}/etc/one cannot be read (Is a directory), and nothing was changed."
+    )
 
 
 @pytest.fixture
@@ -103,16 +116,38 @@ def play(tmp_path):
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates/list.j2").write_text("[{{ first }}]\n\n")
     (tmp_path / "templates/plain.j2").write_text("{{ second }}\n")
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([{
-        "name": "Write", "hosts": "localhost", "gather_facts": False, "tasks": [{
-            "name": "Write both",
-            "labredes.pbx.templates": {"source": ".", "directory": str(tmp_path), "mode": "0600",
-                                       "files": [{"name": "list"}, {"name": "plain"}]}}]}]))
+    (tmp_path / "play.yml").write_text(
+        yaml.safe_dump(
+            [
+                {
+                    "name": "Write",
+                    "hosts": "localhost",
+                    "gather_facts": False,
+                    "tasks": [
+                        {
+                            "name": "Write both",
+                            "labredes.pbx.templates": {
+                                "source": ".",
+                                "directory": str(tmp_path),
+                                "mode": "0600",
+                                "files": [{"name": "list"}, {"name": "plain"}],
+                            },
+                        }
+                    ],
+                }
+            ]
+        )
+    )
 
     def run(**data) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "play.yml", "-e", json.dumps(data)],
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     return run
 

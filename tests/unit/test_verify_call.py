@@ -42,9 +42,18 @@ def options():
         probe.bind(("127.0.0.1", 0))
         closed = "http://127.0.0.1:%d/ari" % probe.getsockname()[1]
     database = {"host": "h", "port": 5432, "name": "asterisk", "table": "cdr", "user": "u", "password": "secret-2"}
-    return {"ari_url": closed, "ari_user": "verify", "ari_password": "secret-1", "sip_host": "127.0.0.1",
-            "sip_port": 5060, "context": "verify", "extension": "callee", "talk": 1.5, "timeout": 0.3,
-            "database": database}
+    return {
+        "ari_url": closed,
+        "ari_user": "verify",
+        "ari_password": "secret-1",
+        "sip_host": "127.0.0.1",
+        "sip_port": 5060,
+        "context": "verify",
+        "extension": "callee",
+        "talk": 1.5,
+        "timeout": 0.3,
+        "database": database,
+    }
 
 
 def run(monkeypatch, capsys, **more):
@@ -82,13 +91,16 @@ def test_a_table_name_is_not_a_statement(monkeypatch, capsys):
     assert told["msg"] == "verify: database.table is 'cdr; DROP TABLE cdr'; give the name of a table."
 
 
-@pytest.mark.parametrize(("rows", "sentence"), [
-    ([], "no record of it is in table cdr after 0.3 s"),
-    ([GOOD, GOOD], "the one call left 2 records in table cdr"),
-    ([{**GOOD, "disposition": "FAILED"}], "has disposition 'FAILED' where 'ANSWERED' is right"),
-    ([{**GOOD, "billsec": "9"}], "says 9 s were billed where 1.5 s were spoken"),
-    ([{**GOOD, "billsec": "0"}], "says 0 s were billed where 1.5 s were spoken"),
-])
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "no record of it is in table cdr after 0.3 s"),
+        ([GOOD, GOOD], "the one call left 2 records in table cdr"),
+        ([{**GOOD, "disposition": "FAILED"}], "has disposition 'FAILED' where 'ANSWERED' is right"),
+        ([{**GOOD, "billsec": "9"}], "says 9 s were billed where 1.5 s were spoken"),
+        ([{**GOOD, "billsec": "0"}], "says 0 s were billed where 1.5 s were spoken"),
+    ],
+)
 def test_a_wrong_call_record_is_named(rows, sentence):
     test = verify_call.Test(options())
     test.database = Database(rows)
@@ -127,7 +139,14 @@ def test_the_documentation_tells_the_defaults(monkeypatch):
         verify_call.main()
 
     def facts(spec, key):
-        return {name: (item.get("type", "str"), item.get("default"), item.get("required", False),
-                       facts(item.get(key, {}), key)) for name, item in spec.items()}
+        return {
+            name: (
+                item.get("type", "str"),
+                item.get("default"),
+                item.get("required", False),
+                facts(item.get(key, {}), key),
+            )
+            for name, item in spec.items()
+        }
 
     assert facts(seen, "options") == facts(told, "suboptions")

@@ -22,6 +22,7 @@ last whole step; what a step was in the middle of is thrown away, because an obj
 short looks finished to make. ``progress.json`` in the work directory always holds the step
 under way, and the one-sentence error when a step failed; the full output is in ``build.log``.
 """
+
 import hashlib
 import json
 import os
@@ -37,8 +38,21 @@ from concurrent.futures import ThreadPoolExecutor
 MODULES = "usr/lib/asterisk/modules"
 DATA = "var/lib/asterisk"
 # What make compiles of the tree by itself; the bundled pjproject is silent about its files.
-COMPILED = ("addons", "agi", "apps", "bridges", "cdr", "cel", "channels", "codecs", "formats",
-            "funcs", "main", "pbx", "res")
+COMPILED = (
+    "addons",
+    "agi",
+    "apps",
+    "bridges",
+    "cdr",
+    "cel",
+    "channels",
+    "codecs",
+    "formats",
+    "funcs",
+    "main",
+    "pbx",
+    "res",
+)
 # make looks through the whole tree for documentation at each start; only the compile writes it.
 WITHOUT_DOCUMENTATION = "DOC_MOD_SUBDIRS="
 # The user is made by whoever installs the package; what it runs as must own what it writes.
@@ -87,8 +101,13 @@ class Build:
         with open(self.log, "a", encoding="utf-8", errors="replace") as log:
             log.write("+ %s\n" % " ".join(argv))
             process = subprocess.Popen(
-                argv, cwd=self.tree, env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                argv,
+                cwd=self.tree,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
             for raw in process.stdout:
                 line = raw.decode("utf-8", "replace")
                 log.write(line)
@@ -97,8 +116,9 @@ class Build:
                 if watch:
                     watch(line)
         if process.wait():
-            raise BuildError("%s failed%s; the whole output is in %s." % (
-                what, ": " + complaint if complaint else "", self.log))
+            raise BuildError(
+                "%s failed%s; the whole output is in %s." % (what, ": " + complaint if complaint else "", self.log)
+            )
 
 
 def unpack(build):
@@ -145,8 +165,7 @@ def give_mp3(build):
     with open(interface, encoding="utf-8", errors="surrogateescape") as stream:
         text = stream.read()
     if "ASTMM_LIBC" not in text:
-        text = text.replace('#include "asterisk.h"',
-                            '#define ASTMM_LIBC ASTMM_REDIRECT\n#include "asterisk.h"', 1)
+        text = text.replace('#include "asterisk.h"', '#define ASTMM_LIBC ASTMM_REDIRECT\n#include "asterisk.h"', 1)
         with open(interface, "w", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(text)
 
@@ -155,8 +174,7 @@ def configure(build):
     """Run ./configure, which takes every download from the sources directory."""
     if build.spec["bootstrap"]:
         build.run(["./bootstrap.sh"], "bootstrap.sh")
-    build.run(["./configure", "--with-externals-cache=" + build.sources] + build.spec["configure"],
-              "./configure")
+    build.run(["./configure", "--with-externals-cache=" + build.sources] + build.spec["configure"], "./configure")
     nothing_to_clean(build)
 
 
@@ -210,18 +228,27 @@ def selection_errors(tree, spec):
         if name not in members:
             wrong.append("Asterisk %s has no option %s." % (spec["release"], name))
         elif not members[name][0]:
-            wrong.append("%s was asked for and cannot be built: it needs %s, and ./configure did not find all of it."
-                         % (name, ", ".join(members[name][1]) or "something"))
-    wrong += ["%s was to be left out and is still chosen." % name
-              for name in spec["disable"] if members.get(name, (False,))[0]]
+            wrong.append(
+                "%s was asked for and cannot be built: it needs %s, and ./configure did not find all of it."
+                % (name, ", ".join(members[name][1]) or "something")
+            )
+    wrong += [
+        "%s was to be left out and is still chosen." % name
+        for name in spec["disable"]
+        if members.get(name, (False,))[0]
+    ]
     return wrong
 
 
 def compile_all(build):
     """Compile on every core, reporting how many files are done."""
     nothing_to_clean(build)
-    total = sum(name.endswith(".c") for part in COMPILED
-                for _, _, names in os.walk(os.path.join(build.tree, part)) for name in names)
+    total = sum(
+        name.endswith(".c")
+        for part in COMPILED
+        for _, _, names in os.walk(os.path.join(build.tree, part))
+        for name in names
+    )
     count = [0]
 
     def watch(line):
@@ -230,16 +257,28 @@ def compile_all(build):
             if count[0] % 5 == 0:
                 build.report(detail="%d files, about %d %%" % (count[0], min(99, 100 * count[0] // total)))
 
-    build.run(["make", "-j%d" % len(os.sched_getaffinity(0)), "DEBUG=" + build.spec["debug"],
-               "ASTDATADIR=/" + DATA], "make", watch)
+    build.run(
+        ["make", "-j%d" % len(os.sched_getaffinity(0)), "DEBUG=" + build.spec["debug"], "ASTDATADIR=/" + DATA],
+        "make",
+        watch,
+    )
 
 
 def install(build):
     """Install into the stage; the sounds are unpacked here, for `make install` would fetch them."""
     shutil.rmtree(build.stage, ignore_errors=True)
     os.makedirs(build.stage)
-    build.run(["make", "install", "DESTDIR=" + build.stage, "DEBUG=" + build.spec["debug"],
-               "ASTDATADIR=/" + DATA, WITHOUT_DOCUMENTATION], "make install")
+    build.run(
+        [
+            "make",
+            "install",
+            "DESTDIR=" + build.stage,
+            "DEBUG=" + build.spec["debug"],
+            "ASTDATADIR=/" + DATA,
+            WITHOUT_DOCUMENTATION,
+        ],
+        "make install",
+    )
     for name, place in build.spec["sounds"].items():
         target = os.path.join(build.stage, DATA, place)
         os.makedirs(target, exist_ok=True)
@@ -252,15 +291,17 @@ def install(build):
         shutil.rmtree(os.path.join(build.stage, directory), ignore_errors=True)
     missing = missing_from_stage(build.stage, build.spec)
     if missing:
-        raise BuildError("Asked for and not built: %s; the whole output is in %s."
-                         % (", ".join(missing), build.log))
+        raise BuildError("Asked for and not built: %s; the whole output is in %s." % (", ".join(missing), build.log))
 
 
 def missing_from_stage(stage, spec):
     """Names of the options and sounds that were asked for and are not in the stage."""
-    missing = [name for name in spec["enable"]
-               if re.match(r"(app|bridge|cdr|cel|chan|codec|format|func|pbx|res)_", name)
-               and not os.path.isfile(os.path.join(stage, MODULES, name + ".so"))]
+    missing = [
+        name
+        for name in spec["enable"]
+        if re.match(r"(app|bridge|cdr|cel|chan|codec|format|func|pbx|res)_", name)
+        and not os.path.isfile(os.path.join(stage, MODULES, name + ".so"))
+    ]
     for name, place in spec["sounds"].items():
         directory = os.path.join(stage, DATA, place)
         if not os.path.isdir(directory) or not os.listdir(directory):
@@ -271,35 +312,51 @@ def missing_from_stage(stage, spec):
 def package(build):
     """Make the Debian package, its dependencies computed from what the binaries link to."""
     wanted = build.spec["package"]
-    binaries = [os.path.join(top, name) for part in ("usr/sbin", "usr/lib")
-                for top, _, names in os.walk(os.path.join(build.stage, part)) for name in names
-                if is_elf(os.path.join(top, name))]
+    binaries = [
+        os.path.join(top, name)
+        for part in ("usr/sbin", "usr/lib")
+        for top, _, names in os.walk(os.path.join(build.stage, part))
+        for name in names
+        if is_elf(os.path.join(top, name))
+    ]
     scratch = os.path.join(build.work, "shlibdeps")
     os.makedirs(os.path.join(scratch, "debian"), exist_ok=True)
     with open(os.path.join(scratch, "debian/control"), "w") as stream:
         stream.write("Source: %s\n\nPackage: %s\nArchitecture: any\n" % (wanted["name"], wanted["name"]))
     cores = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(cores) as side_by_side:
-        depends = side_by_side.map(lambda part: linked_to(build, scratch, part), (binaries[i::cores] for i in range(cores)))
+        depends = side_by_side.map(
+            lambda part: linked_to(build, scratch, part), (binaries[i::cores] for i in range(cores))
+        )
     depends = ", ".join(sorted(set().union(*depends)))
     control = os.path.join(build.stage, "DEBIAN")
     os.makedirs(control, exist_ok=True)
     size = subprocess.check_output(["du", "-sk", build.stage]).split()[0].decode()
     others = ", ".join(wanted["conflicts"])
     with open(os.path.join(control, "control"), "w") as stream:
-        stream.write("".join("%s: %s\n" % field for field in (
-            ("Package", wanted["name"]), ("Version", wanted["version"]),
-            ("Architecture", wanted["architecture"]), ("Section", "comm"), ("Priority", "optional"),
-            ("Maintainer", "labredes.pbx <maintainers@labredes.example>"),
-            ("Installed-Size", size), ("Depends", depends),
-            ("Conflicts", others), ("Replaces", others),
-            ("Description", "Asterisk %s, built from source by labredes.pbx" % build.spec["release"]))))
+        stream.write(
+            "".join(
+                "%s: %s\n" % field
+                for field in (
+                    ("Package", wanted["name"]),
+                    ("Version", wanted["version"]),
+                    ("Architecture", wanted["architecture"]),
+                    ("Section", "comm"),
+                    ("Priority", "optional"),
+                    ("Maintainer", "labredes.pbx <maintainers@labredes.example>"),
+                    ("Installed-Size", size),
+                    ("Depends", depends),
+                    ("Conflicts", others),
+                    ("Replaces", others),
+                    ("Description", "Asterisk %s, built from source by labredes.pbx" % build.spec["release"]),
+                )
+            )
+        )
     with open(os.path.join(control, "postinst"), "w") as stream:
         stream.write(POSTINST)
     os.chmod(os.path.join(control, "postinst"), 0o755)
     target = os.path.join(build.work, wanted["file"])
-    build.run(["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z1", build.stage, target + ".new"],
-              "dpkg-deb")
+    build.run(["dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z1", build.stage, target + ".new"], "dpkg-deb")
     os.replace(target + ".new", target)
 
 
@@ -308,7 +365,10 @@ def linked_to(build, scratch, binaries):
     output = subprocess.run(
         ["dpkg-shlibdeps", "-O", "--ignore-missing-info", "-l" + os.path.join(build.stage, "usr/lib")]
         + ["-e" + path for path in binaries],
-        cwd=scratch, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        cwd=scratch,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     depends = re.search(r"^shlibs:Depends=(.*)$", output.stdout.decode(), re.MULTILINE)
     if output.returncode or not depends:
         raise BuildError("dpkg-shlibdeps failed: %s" % output.stderr.decode("utf-8", "replace").strip()[-300:])
@@ -323,8 +383,14 @@ def is_elf(path):
         return stream.read(4) == b"\x7fELF"
 
 
-STEPS = (("unpack", unpack), ("configure", configure), ("choose the options", select),
-         ("compile", compile_all), ("install and check", install), ("package", package))
+STEPS = (
+    ("unpack", unpack),
+    ("configure", configure),
+    ("choose the options", select),
+    ("compile", compile_all),
+    ("install and check", install),
+    ("package", package),
+)
 
 
 def main(path):
