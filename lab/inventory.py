@@ -29,10 +29,10 @@ def write(room: pathlib.Path, name: str, address: str, ours: str, release: dict[
         "ansible_ssh_private_key_file": f"{room}/key",
         "ansible_ssh_common_args": options,
         "labredes_secrets_dir": f"{room}/secrets",
-        "firewall_admin_networks": [ours],
+        "labredes_admin_networks": [ours],
         "sshd_allow_users": [ADMIN],
-        "pbx_sip_transports": ["udp", "tcp", "tls", "wss"],
-        "firewall_wss_networks": ["0.0.0.0/0", "::/0"],
+        "labredes_sip_transports": ["udp", "tcp", "tls", "wss"],
+        "labredes_wss_networks": ["0.0.0.0/0", "::/0"],
     }
     content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}}
     path(room).parent.mkdir(parents=True, exist_ok=True)

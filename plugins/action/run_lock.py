@@ -45,6 +45,6 @@ class ActionModule(ActionBase):
                 result,
                 failed=True,
                 msg=f"{name}: the run lock cannot be written ({error}); make the directory "
-                "writable or set reach_lock_directory.",
+                "writable or set preflight_lock_directory.",
             )
         return dict(result, changed=False, pid=pid)

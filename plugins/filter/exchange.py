@@ -46,6 +46,8 @@ options:
     type: int
 """
 
+# No other collection has variables that begin so.
+OWN_PREFIXES = ("labredes_", "pbx_", "preflight_", "asterisk_package_")
 CODES = ("voicemail", "agent_login", "queue_join", "queue_leave", "forward", "unforward")
 
 
@@ -135,23 +137,38 @@ def call_centre_problems(entry, centre, known):
     return problems
 
 
-def unknown_variables(names, rooms, roles):
-    """Sentences about names that begin like a role's variables and are none of them.
+def unknown_variables(names, roles, renamed, ignored=()):
+    """Sentences about names that were renamed, or that are a misspelling of a variable of this collection.
 
-    ``rooms`` are the roles' names, ``roles`` is the directory that holds them.
+    ``roles`` is the directory of the roles, ``renamed`` maps an old name to what replaces it, ``ignored`` are names
+    that pass. A name that another collection may have, such as ``postgresql_version``, passes unless it is one letter
+    away from one of ours.
     """
     known = set()
-    for room in rooms:
-        spec = yaml.safe_load((Path(roles) / room / "meta/argument_specs.yml").read_text())
-        known.update(spec["argument_specs"]["main"].get("options", {}))
-    wrong = []
-    for name in sorted(names):
-        if name not in known and name.startswith(tuple(room + "_" for room in rooms)):
+    for path in Path(roles).glob("*/meta/argument_specs.yml"):
+        known.update(yaml.safe_load(path.read_text())["argument_specs"]["validate"].get("options", {}))
+    problems = []
+    for name in sorted(set(names) - known - set(ignored)):
+        if name in renamed:
+            problems.append(f"{name} is no longer a variable; use {renamed[name]}.")
+        elif name.startswith(OWN_PREFIXES) or any(one_edit_apart(name, variable) for variable in known):
             near = difflib.get_close_matches(name, known, n=1)
-            wrong.append(
-                f"{name} is no variable of this collection{'; did you mean ' + near[0] + '?' if near else '.'}"
-            )
-    return wrong
+            problems.append(f"{name} is no variable of this collection{f'; did you mean {near[0]}?' if near else '.'}")
+    return problems
+
+
+def one_edit_apart(one, other):
+    """Whether one letter added, left out, changed, or swapped with its neighbour turns a name into the other."""
+    if abs(len(one) - len(other)) > 1:
+        return False
+    start = next((place for place, pair in enumerate(zip(one, other)) if pair[0] != pair[1]), min(len(one), len(other)))
+    one, other = one[start:], other[start:]
+    return (
+        one[1:] == other[1:]
+        or one[1:] == other
+        or one == other[1:]
+        or (one[:2] == other[1::-1] and one[2:] == other[2:])
+    )
 
 
 class FilterModule:

@@ -66,7 +66,7 @@ def test_one_phone_calls_another_and_both_hear_each_other(account, registered, d
 def encrypted(lab, account, on_lab):
     """A phone's connection over TLS to the exchange, whose certificate alone is trusted."""
     port = lab["sip"]["tls"]
-    assert port, "the exchange under test has no TLS; put tls into its pbx_sip_transports"
+    assert port, "the exchange under test has no TLS; put tls into its labredes_sip_transports"
     relay = Relay(lab["host"], port, on_lab("cat /etc/ssl/labredes/certificate.pem"), sipp.local_address(lab["host"]))
     yield relay
     relay.close()

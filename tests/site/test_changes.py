@@ -73,7 +73,7 @@ def state(on_lab) -> str:
 
 def certificate(lab) -> str:
     """The certificate that a phone is shown over TLS."""
-    assert lab["sip"]["tls"], "the exchange under test has no TLS; put tls into its pbx_sip_transports"
+    assert lab["sip"]["tls"], "the exchange under test has no TLS; put tls into its labredes_sip_transports"
     return ssl.get_server_certificate((lab["host"], lab["sip"]["tls"])).strip()
 
 

@@ -211,7 +211,7 @@ def test_rules_that_were_not_proved_go_back_by_themselves(lab, on_lab):
 
 def test_data_that_would_close_the_way_in_is_refused(room, on_lab):
     before = on_lab("nft list table inet labredes; cat /etc/nftables.conf")
-    closed = json.dumps({"firewall_ssh_networks": ["192.0.2.0/24"], "firewall_admin_networks": []})
+    closed = json.dumps({"labredes_ssh_networks": ["192.0.2.0/24"], "labredes_admin_networks": []})
     done = play(room, "-e", closed, playbook="playbooks/harden.yml", seconds=120)
     assert done.returncode and re.search(
         r"the firewall would close SSH to \S+, from where this run\s+comes in at port 3524", done.stdout

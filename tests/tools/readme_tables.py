@@ -39,8 +39,8 @@ def default(name: str, option: dict, defaults: dict) -> str:
         return "required"
     if "default" in option:
         written = code(option["default"])
-        return written if len(written) <= LONGEST_DEFAULT else "see `defaults/main.yml`"
-    return "worked out" if name in defaults else ""
+        return written if len(written) <= LONGEST_DEFAULT else "see `defaults/`"
+    return "computed" if name in defaults else ""
 
 
 def rows(options: dict, defaults: dict, above: str = "") -> list[str]:
@@ -56,8 +56,9 @@ def rows(options: dict, defaults: dict, above: str = "") -> list[str]:
 
 def table(role: Path) -> str:
     """The table of a role's variables."""
-    spec = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]
-    defaults = yaml.safe_load((role / "defaults/main.yml").read_text()) or {}
+    spec = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["validate"]
+    files = sorted((role / "defaults").rglob("*.yml"))
+    defaults = {name: value for path in files for name, value in yaml.safe_load(path.read_text()).items()}
     lines = [
         "| Variable | Type | Default | Description |",
         "|---|---|---|---|",

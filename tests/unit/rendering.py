@@ -72,7 +72,7 @@ HANDED_OVER = {
 
 # As far from the defaults as a description may be.
 UNUSUAL = {
-    "pbx_language": "en",
+    "labredes_language": "en",
     "pbx_phones": [
         {
             "number": str(number),
@@ -84,7 +84,7 @@ UNUSUAL = {
     ],
     "pbx_conferences": ["90", "9001"],
     "pbx_codecs": ["alaw", "g722"],
-    "pbx_sip_transports": ["tcp", "tls", "wss"],
+    "labredes_sip_transports": ["tcp", "tls", "wss"],
     "pbx_queues": [{"name": "Ventas", "number": "8002", "agents": ["200"]}, {"name": "b", "number": "8003"}],
     "pbx_call_centres": [
         {"number": "999", "departments": {"12": "201", 3: 202}},
@@ -92,17 +92,17 @@ UNUSUAL = {
     ],
     "pbx_applications": [{"number": "9000", "application": "hola"}],
     "pbx_codes": {"voicemail": "*99"},
-    "pbx_sip_bind": "192.0.2.10",
-    "pbx_sip_port": 15060,
+    "labredes_sip_bind": "192.0.2.10",
+    "labredes_sip_port": 15060,
     "pbx_realm": "pbx.example.org",
     "asterisk_radius": True,
     "asterisk_country": "us",
-    "asterisk_language": "en",
-    "asterisk_database_host": "db.example.org",
-    "asterisk_database_port": 6432,
+    "labredes_language": "en",
+    "labredes_database_host": "db.example.org",
+    "labredes_database_port": 6432,
     "asterisk_group_members": ["ana"],
     "asterisk_ari_users": [],
-    "asterisk_ami_bind": "0.0.0.0",
+    "labredes_ami_bind": "0.0.0.0",
     "asterisk_http_tls": True,
     "asterisk_ami_users": [{"name": "events", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]}, {"name": "b"}],
     "asterisk_extra_modules": ["app_echo"],
@@ -133,15 +133,17 @@ def load(path: Path) -> dict:
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
+def defaults(role: str) -> dict:
+    """A role's defaults, of one file or of a directory of files."""
+    place = ROLES / role / "defaults"
+    return {name: value for path in sorted(place.rglob("*.yml")) for name, value in load(path).items()}
+
+
 def role_variables(role: str, facts: dict) -> dict:
     """A role's defaults and variables on a host with these facts."""
     place = ROLES / role / "vars"
     own = place / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
-    return {
-        **load(ROLES / role / "defaults/main.yml"),
-        **load(place / "main.yml"),
-        **load(own if own.exists() else place / "default.yml"),
-    }
+    return {**defaults(role), **load(place / "main.yml"), **load(own if own.exists() else place / "default.yml")}
 
 
 def variables(facts: dict, description: dict, secrets: Path, role: str | None = None) -> dict:

@@ -72,11 +72,11 @@ FAULTS = {
         "password: the password of phone 6001 holds a character",
     ),
     "rtp": (
-        {"asterisk_rtp_start": 20000, "asterisk_rtp_end": 10000},
-        "rtp: asterisk_rtp_start 20000 and asterisk_rtp_end 10000",
+        {"labredes_rtp_start": 20000, "labredes_rtp_end": 10000},
+        "rtp: labredes_rtp_start 20000 and labredes_rtp_end 10000",
     ),
     "ami": ({"asterisk_ami_users": [{"name": "general"}]}, "ami: asterisk_ami_users names general; each name"),
-    "port": ({"sshd_port": 70000}, "port: sshd_port 70000 is no TCP port; give a number from 1 to 65535."),
+    "port": ({"labredes_ssh_port": 70000}, "port: labredes_ssh_port is 70000; give a port from 1 to 65535."),
     "left-out": (
         {"ansible_user": "ana", "sshd_allow_users": ["admin"]},
         "left-out: sshd_allow_users leaves out ana, by whom Ansible logs in; add that user,",
@@ -92,12 +92,12 @@ FAULTS = {
         "sysctl: a = 1; b in system_sysctl or system_kernel_modules_refused",
     ),
     "network": (
-        {"firewall_ssh_networks": ["192.0.2.0/33"]},
-        "network: firewall_ssh_networks has 192.0.2.0/33, which is no network; write it as 192.0.2.0/24 or",
+        {"labredes_ssh_networks": ["192.0.2.0/33"]},
+        "network: labredes_ssh_networks has 192.0.2.0/33, which is no network; write it as 192.0.2.0/24 or",
     ),
     "host-bits": (
-        {"firewall_admin_networks": ["2001:db8::7/64"]},
-        "firewall_admin_networks has 2001:db8::7/64; write 2001:db8::/64 for the network, or 2001:db8::7 for",
+        {"labredes_admin_networks": ["2001:db8::7/64"]},
+        "labredes_admin_networks has 2001:db8::7/64; write 2001:db8::/64 for the network, or 2001:db8::7 for",
     ),
     "ports": (
         {"firewall_extra_rules": [{"name": "web", "protocol": "tcp", "ports": ["443-80"], "networks": []}]},
@@ -113,8 +113,8 @@ FAULTS = {
     ),
     "ban": ({"fail2ban_ban_seconds": 0}, "ban: fail2ban_ban_seconds is 0; give a whole number above 0."),
     "wss": (
-        {"pbx_sip_transports": ["udp", "wss"]},
-        "wss: pbx_sip_transports has wss, whose port ARI answers on as well; name in",
+        {"labredes_sip_transports": ["udp", "wss"]},
+        "wss: labredes_sip_transports has wss, whose port serves ARI as well; name in",
     ),
     "zone": (
         {"system_timezone": "madrid; reboot"},

@@ -77,6 +77,7 @@ def test_the_tarball_holds_what_a_user_needs_and_nothing_else(tarball):
         ".ansible-lint",
         ".gitignore",
         ".yamllint",
+        "ruff.toml",
         "docs",
     }, tops
     assert not links
@@ -123,5 +124,13 @@ def test_the_installed_plugins_are_documented(installed, tmp_path):
 def inventory(room: Path) -> Path:
     """An inventory with one exchange, which is described in its own right."""
     path = room / "hosts.yml"
-    path.write_text(json.dumps({"pbx": {"hosts": {"pbx1": {"ansible_host": "192.0.2.1", "pbx_language": "en"}}}}))
+    path.write_text(
+        json.dumps(
+            {
+                "builders": {},
+                "databases": {},
+                "pbx": {"hosts": {"pbx1": {"ansible_host": "192.0.2.1", "labredes_language": "en"}}},
+            }
+        )
+    )
     return path

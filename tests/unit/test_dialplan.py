@@ -214,7 +214,7 @@ def test_a_phones_context_exists(known):
 
 def test_a_renewed_certificate_changes_the_file_whose_reload_takes_it(known):
     template = DIALPLAN.with_name("pjsip.conf.j2")
-    known = {**known, "pbx_sip_transports": ["udp", "tls"]}
+    known = {**known, "labredes_sip_transports": ["udp", "tls"]}
     renewed = {**known, "__pbx_certificate": {"stat": {"exists": True, "checksum": "1" * 64}}}
     bare = {**known, "__pbx_certificate": {"stat": {"exists": False}}}
     assert len({rendering.render(template, variables) for variables in (known, renewed, bare)}) == 3

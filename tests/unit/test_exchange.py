@@ -7,12 +7,12 @@ import rendering
 from ansible_collections.labredes.pbx.plugins.filter.exchange import exchange_problems, unknown_variables
 
 PHONES = [{"number": "6001", "name": "Ana"}, {"number": "6002", "name": "José Ortega y Gasset"}]
-ROOMS = ["pbx", "sshd", "asterisk", "asterisk_package"]
+RENAMED = rendering.load(rendering.ROLES / "labredes/vars/renamed.yml")["__labredes_renamed"]
 
 
 def unknown(*names):
     """What is said about variables' names."""
-    return unknown_variables(names, ROOMS, rendering.ROLES)
+    return unknown_variables(names, rendering.ROLES, RENAMED)
 
 
 def test_a_good_description_is_let_through():
@@ -52,14 +52,16 @@ def test_names_people_have_are_let_through():
 
 
 def test_a_misspelled_variable_is_told_with_the_right_one():
-    assert unknown("pbx_phone", "sshd_prot") == [
+    assert unknown("pbx_phone", "sshd_alow_users", "sshd_port") == [
         "pbx_phone is no variable of this collection; did you mean pbx_phones?",
-        "sshd_prot is no variable of this collection; did you mean sshd_port?",
+        "sshd_alow_users is no variable of this collection; did you mean sshd_allow_users?",
+        "sshd_port is no longer a variable; use labredes_ssh_port.",
     ]
     assert unknown("pbx_xyzzy_plugh_quux") == ["pbx_xyzzy_plugh_quux is no variable of this collection."]
 
 
 def test_variables_of_others_are_none_of_its_business():
+    assert unknown("postgresql_version", "sshd_skip_defaults", "firewall_allowed_tcp_ports") == []
     assert unknown("pbx_phones", "asterisk_package_release", "my_pbx", "ansible_host", "__pbx_files", "pbx") == []
 
 

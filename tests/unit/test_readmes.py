@@ -22,7 +22,7 @@ def test_the_table_of_variables_is_up_to_date(role):
 
 def test_a_table_says_type_choices_default_and_description(tmp_path):
     for name, text in {
-        "meta/argument_specs.yml": "argument_specs: {main: {options: {x_a: {type: str, choices: [b, c], default: b, "
+        "meta/argument_specs.yml": "argument_specs: {validate: {options: {x_a: {type: str, choices: [b, c], default: b, "
         "description: ['One | two, see O(x_b).', 'V(c) is C(d e).']}, x_b: {type: list, elements: dict, "
         "description: 'Some.', options: {n: {type: int, required: true, description: 'N.'}}}}}}",
         "defaults/main.yml": "x_a: b\nx_b: '{{ y }}'\n",
@@ -31,6 +31,6 @@ def test_a_table_says_type_choices_default_and_description(tmp_path):
         (tmp_path / name).write_text(text)
     assert readme_tables.table(tmp_path).splitlines()[2:] == [
         r"| `x_a` | str: `b`, `c` | `b` | One \| two, see `x_b`. `c` is `d e`. |",
-        "| `x_b` | list of dict | worked out | Some. |",
+        "| `x_b` | list of dict | computed | Some. |",
         "| `x_b[].n` | int | required | N. |",
     ]

@@ -66,7 +66,7 @@ def test_there_are_templates():
 def test_the_unusual_description_names_real_variables():
     known = set()
     for spec in rendering.ROLES.glob("*/meta/argument_specs.yml"):
-        known.update(rendering.load(spec)["argument_specs"]["main"].get("options", {}))
+        known.update(rendering.load(spec)["argument_specs"]["validate"].get("options", {}))
     assert set(rendering.UNUSUAL) - known == set()
 
 
