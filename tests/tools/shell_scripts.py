@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Runs shellcheck on every shell script of the project, scripts that are templates included; `make lint` runs it.
+
+A template is rendered as for a host of the default description, since shellcheck does not read Jinja.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+import rendering  # noqa: E402  it lies beside the unit tests
+
+SHEBANG = re.compile(r"#!.*\b(sh|bash|dash)\b|# shellcheck shell=")
+
+
+def tracked() -> list[Path]:
+    """Every file of the project that git knows or would add."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name]
+
+
+def scripts(directory: Path) -> list[Path]:
+    """The shell scripts; those that are templates are rendered into the directory."""
+    found = []
+    for path in tracked():
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open(errors="replace") as opened:
+            is_script = SHEBANG.match(opened.readline())
+        if path.suffix == ".j2" and is_script:
+            found.append(rendered(path, directory))
+        elif is_script or path.suffix == ".sh":
+            found.append(path)
+    return found
+
+
+def rendered(template: Path, directory: Path) -> Path:
+    """A rendered template, in a file named after its role and itself."""
+    role = template.relative_to(rendering.ROLES).parts[0]
+    known = rendering.variables(rendering.FACTS["Debian 12"], {}, directory / "secrets", role)
+    path = directory / f"{role}-{template.stem}"
+    path.write_text(rendering.render(template, known))
+    return path
+
+
+def main() -> int:
+    """Returns shellcheck's exit status."""
+    with tempfile.TemporaryDirectory() as directory:
+        found = scripts(Path(directory))
+        return subprocess.run(["shellcheck", "--color=never", "--", *found], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
