@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit"))
 import rendering  # noqa: E402  it lies beside the unit tests
 
-SHEBANG = re.compile(r"#!.*\b(sh|bash|dash)\b|# shellcheck shell=")
+SHEBANG = re.compile(r"#!.*\b(sh|bash|dash)\b")
 
 
 def tracked() -> list[Path]:
@@ -26,18 +26,17 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed.split("\0") if name]
 
 
-def scripts(directory: Path) -> list[Path]:
-    """The shell scripts; those that are templates are rendered into the directory."""
-    found = []
+def scripts(directory: Path) -> dict[Path, str]:
+    """The shell scripts, with the shell of those that do not name it; templates are rendered into the directory."""
+    found = {}
     for path in tracked():
         if path.is_symlink() or not path.is_file():
             continue
         with path.open(errors="replace") as opened:
-            is_script = SHEBANG.match(opened.readline())
-        if path.suffix == ".j2" and is_script:
-            found.append(rendered(path, directory))
-        elif is_script or path.suffix == ".sh":
-            found.append(path)
+            names_shell = SHEBANG.match(opened.readline())
+        if names_shell or path.name.endswith((".sh", ".sh.j2")):
+            script = rendered(path, directory) if path.suffix == ".j2" else path
+            found[script] = "" if names_shell else "sh"
     return found
 
 
@@ -51,10 +50,15 @@ def rendered(template: Path, directory: Path) -> Path:
 
 
 def main() -> int:
-    """Returns shellcheck's exit status."""
+    """Returns shellcheck's exit status, of either run the worse."""
     with tempfile.TemporaryDirectory() as directory:
         found = scripts(Path(directory))
-        return subprocess.run(["shellcheck", "--color=never", "--", *found], cwd=ROOT, check=False).returncode
+        statuses = []
+        for shell in set(found.values()):
+            command = ["shellcheck", "--color=never", *([f"--shell={shell}"] if shell else []), "--"]
+            command += [str(script) for script, its_shell in found.items() if its_shell == shell]
+            statuses.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
+        return max(statuses)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,3 @@
-# shellcheck shell=sh
 # Arguments: directory, owner:group, look or make. Standard input: the passphrase. Prints "changed" when the
 # PKCS#12 file is not that of the certificate, of this passphrase and of this owner; with make, it is afterwards.
 set -eu
