@@ -58,7 +58,7 @@ lint: tools ## Run every linter, two at a time
 	@$(MAKE) --jobs 2 --output-sync $(LINTS)
 
 lint-ansible: ## ansible-lint, profile production
-	@ansible-lint --offline
+	@ansible-lint --offline --nocolor -q
 
 lint-sanity: ## ansible-test sanity, on a copy
 	@tests/tools/sanity.sh
