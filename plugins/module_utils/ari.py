@@ -23,8 +23,8 @@ class Ari:
         self.login = {"url_username": user, "url_password": password, "force_basic_auth": True, "use_proxy": False}
 
     def put(self, kind, name, fields):
-        """Create or replace the object name of kind auth, aor or endpoint; fields is a list of (attribute, value)."""
-        self._ask("PUT", kind, name, {"fields": [{"attribute": key, "value": value} for key, value in fields]})
+        """Create or replace the object name of kind auth, aor or endpoint; fields is a dictionary."""
+        self._ask("PUT", kind, name, {"fields": [{"attribute": key, "value": value} for key, value in fields.items()]})
 
     def delete(self, kind, name):
         """Remove an object if it exists."""

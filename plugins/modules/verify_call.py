@@ -18,42 +18,24 @@ requirements:
   - res_ari_asterisk, the ARI user C(verify), a memory wizard for auth, aor and endpoint in sorcery.conf, and extension
     C(callee) of context C(verify), which dials C(PJSIP/verify-callee); role asterisk configures them
 options:
-  ari_url:
-    description: URL of ARI, without a slash at the end.
-    type: str
-    required: true
-  ari_password:
-    description: Password of the ARI user C(verify).
-    type: str
-    required: true
+  ari_url: {description: "URL of ARI, without a slash at the end.", type: str, required: true}
+  ari_password: {description: Password of the ARI user C(verify)., type: str, required: true}
   sip_host:
     description: An IPv4 address of this machine on which Asterisk's UDP transport listens.
     type: str
     default: 127.0.0.1
-  sip_port:
-    description: Port of Asterisk's UDP transport.
-    type: int
-    default: 5060
-  talk:
-    description: Length of the call, in seconds.
-    type: float
-    default: 1.5
+  sip_port: {description: Port of Asterisk's UDP transport., type: int, default: 5060}
+  talk: {description: "Length of the call, in seconds.", type: float, default: 1.5}
   timeout:
     description: Time limit of each step (registering, setting up, hanging up, the call record), in seconds.
     type: float
     default: 10
-  table:
-    description: Table of the call records.
-    type: str
-    default: cdr
+  table: {description: Table of the call records., type: str, default: cdr}
   database:
     description: Connection parameters of libpq for that table's database, C(host), C(port), C(dbname) and C(user).
     type: dict
     required: true
-  database_password:
-    description: Password of that user.
-    type: str
-    required: true
+  database_password: {description: Password of that user., type: str, required: true}
 """
 
 EXAMPLES = r"""
@@ -75,15 +57,10 @@ setup_ms:
   returned: when a call was placed
   type: float
 rtp:
-  description: How many frames of 20 ms each phone sent, and how many of the other's frames each received.
+  description: How many frames of 20 ms each phone sent (C(sent)), and received of the other's (C(caller_received) ...).
   returned: when a call was placed
   type: dict
-  sample: {sent: 75, caller_received: 75, callee_received: 75}
-cdr:
-  description: The call record as it was found in PostgreSQL.
-  returned: when a call was placed
-  type: dict
-  sample: {src: verify, dst: callee, disposition: ANSWERED, duration: 2, billsec: 2}
+cdr: {description: The call record as it was found in PostgreSQL., returned: when a call was placed, type: dict}
 """
 
 import secrets
@@ -99,7 +76,6 @@ from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phon
 
 CALLER, CALLEE = "verify-caller", "verify-callee"
 CALLER_ID, EXTENSION, CONTEXT = "verify", "callee", "verify"  # no dash: Asterisk removes it from a number
-KINDS = ("endpoint", "aor", "auth")
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LOG = "see /var/log/asterisk/messages"
 ENOUGH = 0.8  # of the frames; the first few may be lost while Asterisk learns the phones' RTP addresses
@@ -179,11 +155,11 @@ class Verification:
             "endpoint": endpoint,
         }
         # What a killed run left is removed first: a PUT would mix its attributes with these.
-        for kind in KINDS:
+        for kind in reversed(list(objects)):
             self.ari.delete(kind, name)
-        for kind in reversed(KINDS):
+        for kind, fields in objects.items():
             self.cleanup.append(lambda kind=kind: self.ari.delete(kind, name))
-            self.ari.put(kind, name, list(objects[kind].items()))
+            self.ari.put(kind, name, fields)
         return phone
 
     def _register(self, phone):
@@ -218,9 +194,8 @@ class Verification:
             phone.stream.start((self.server[0], phone.call.audio_port), frames, other.stream.mark)
 
         def over():
-            return all(len(stream.received) == frames for stream in streams) or any(
-                phone.call.ended for phone in phones
-            )
+            received = all(len(stream.received) == frames for stream in streams)
+            return received or any(phone.call.ended for phone in phones)
 
         wait(list(phones) + streams, over, frames * FRAME_SECONDS + 0.5)
         if any(phone.call.ended for phone in phones):
@@ -302,17 +277,17 @@ def main():
         module.exit_json(changed=False, msg="check mode: no call was placed")
     for number in SIGNALS:
         signal.signal(number, _interrupted)
-    problem, result = None, {}
+    result, problem, failures = {}, None, []
     try:
         verification = Verification(module.params)
         try:
             result = verification.run()
         finally:
             failures = verification.clean()
-        if failures:
-            problem = "the call went through, but could not be removed: " + "; ".join(failures)
     except PROBLEMS + (Interrupted,) as error:
         problem = str(error)
+    if failures:
+        problem = f"{problem or 'the call went through'}; what it made was not all removed: {'; '.join(failures)}"
     if problem:
         module.fail_json(msg="verify: " + problem + ("" if problem.endswith("?") else "."))
     module.exit_json(changed=False, **result)
