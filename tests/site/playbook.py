@@ -1,4 +1,4 @@
-"""The project's playbooks, run on a lab host as its owner would."""
+"""Run the project's playbooks on a lab host, as an administrator does."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def play(
-    room: Path,
+    directory: Path,
     *arguments: str,
     playbook: str = "site.yml",
     environment: dict[str, str] | None = None,
     seconds: float = 400,
     **options: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a playbook on the host of the lab directory `room`; whether it ended well is for the caller to see.
+    """Run a playbook on the host of a lab directory; the caller checks the exit code.
 
     options: as of subprocess.run.
     """
     program = Path(sys.executable).with_name("ansible-playbook")
     return subprocess.run(
-        [program, playbook, "-i", room / "inventory", *arguments],
+        [program, playbook, "-i", directory / "inventory", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
