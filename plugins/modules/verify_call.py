@@ -5,8 +5,8 @@
 DOCUMENTATION = r"""
 module: verify_call
 short_description: Prove an Asterisk exchange by a call between two temporary phones
-version_added: 1.0.0
-author: labredes.pbx
+version_added: 0.1.0
+author: labredes.pbx contributors (@labredes)
 description:
   - Runs on the exchange. Makes two endpoints by ARI push configuration, registers a test phone at
     each over UDP, has one call the other, sends RTP both ways, hangs up, and reads the call record
