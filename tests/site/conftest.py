@@ -22,6 +22,7 @@ VOICEMAIL = "/var/spool/asterisk/voicemail"
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
 
 import sipp  # noqa: E402  it needs the collection
+from playbook import Exchange  # noqa: E402
 from prompts import Prompts  # noqa: E402
 from stranger import Stranger  # noqa: E402
 
@@ -94,6 +95,21 @@ def lab(request) -> dict:
     if shown.returncode:
         pytest.exit(f"No lab host to test ({shown.stderr.strip()}); run `make lab` or set LAB_INFO.", returncode=2)
     return json.loads(shown.stdout)
+
+
+@pytest.fixture(scope="session")
+def exchange(lab_directory) -> Exchange:
+    """The exchange under test; it has the data of its inventory again after all tests."""
+    exchange = Exchange(lab_directory)
+    yield exchange
+    exchange.ensure()
+
+
+@pytest.fixture(autouse=True)
+def data_of_the_inventory(request, exchange) -> None:
+    """Every test finds the exchange with the data of its inventory, unless it asks for that of test_changes.py."""
+    if "changed" not in request.fixturenames:
+        exchange.ensure()
 
 
 @pytest.fixture(scope="session")

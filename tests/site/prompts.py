@@ -74,8 +74,8 @@ class Prompts(dict):
 
 
 def _prompt(name: str, content: bytes) -> Prompt:
-    with wave.open(io.BytesIO(content)) as sound:
-        samples = array("h", sound.readframes(sound.getnframes()))
+    with wave.open(io.BytesIO(content)) as recording:
+        samples = array("h", recording.readframes(recording.getnframes()))
     count = max(1, min(PIECES, len(samples) // (2 * PIECE)))
     span = len(samples) // count
     pieces = []

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import ssl
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from playbook import play
+from playbook import Run, play
 from sipp import within
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,36 +19,6 @@ BACKUP = "/var/tmp/certificate-before-the-test.pem"
 NEW = "6004"  # a phone without an agent
 PASSWORD = secrets.token_hex(12)
 EVERY_MODULE = ["app_queue", "app_voicemail", "pbx_config", "pbx_lua", "res_pjsip"]
-RELOADS = re.compile(r"^RUNNING HANDLER \[labredes\.pbx\.\w+ : Reload.*?\n\n", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Run:
-    """The result of a run of site.yml: the number of changes, and the modules that were reloaded."""
-
-    changed: int
-    reloaded: list[str]
-
-
-class Exchange:
-    """The exchange under test, which runs with the data of its inventory or with other data."""
-
-    def __init__(self, directory: Path):
-        self.directory = directory
-        self.data: dict[str, object] = {}
-
-    def apply(self, **data: object) -> Run:
-        """Run the part of site.yml for the exchange, with other data if there is any."""
-        done = play(self.directory, "--tags=pbx", "-e", json.dumps(data), seconds=120)
-        assert done.returncode == 0, done.stdout[-3000:]
-        self.data = data
-        reloaded = re.findall(r"^changed: .*\(item=(\w+)\)", "".join(RELOADS.findall(done.stdout)), re.MULTILINE)
-        return Run(max(map(int, re.findall(r"changed=(\d+)", done.stdout))), sorted(reloaded))
-
-    def ensure(self, **data: object) -> None:
-        """Run it only if the exchange has other data."""
-        if self.data != data:
-            self.apply(**data)
 
 
 @pytest.fixture(scope="module")
@@ -87,26 +55,10 @@ def lab(lab) -> dict:
     return {**lab, "phones": {**lab["phones"], NEW: {"password": PASSWORD}}}
 
 
-@pytest.fixture(scope="module")
-def exchange(lab_directory):
-    """The exchange under test; it has the data of its inventory again after the module."""
-    exchange = Exchange(lab_directory)
-    yield exchange
-    exchange.ensure()
-
-
 @pytest.fixture
-def original(exchange) -> Exchange:
-    """The exchange with the data of its inventory."""
-    exchange.ensure()
-    return exchange
-
-
-@pytest.fixture
-def changed(exchange, other_data) -> Exchange:
-    """The exchange with the other data."""
+def changed(exchange, other_data) -> None:
+    """The exchange has the other data in this test; every other test has that of the inventory."""
     exchange.ensure(**other_data)
-    return exchange
 
 
 @pytest.fixture
@@ -138,7 +90,7 @@ def served_certificate(lab) -> str:
     return ssl.get_server_certificate((lab["host"], lab["sip"]["tls"])).strip()
 
 
-def test_call_continues_while_the_data_changes(original, other_data, phones, telephones, on_lab, records):
+def test_call_continues_while_the_data_changes(exchange, other_data, phones, telephones, on_lab, records):
     before = process(on_lab)
     callee = telephones.answering("6002")
     caller = telephones.dial("6001", "6002")
@@ -146,9 +98,9 @@ def test_call_continues_while_the_data_changes(original, other_data, phones, tel
     start, heard = time.monotonic(), len(caller.media.heard)
 
     mail = [{**phone, "email": "new@example.com"} if phone["number"] == "6003" else phone for phone in phones]
-    assert original.apply(pbx_phones=mail) == Run(2, ["app_voicemail"]), "more than the mailbox was reloaded"
+    assert exchange.apply(pbx_phones=mail) == Run(2, ["app_voicemail"]), "more than the mailbox was reloaded"
     assert "new@example.com" in on_lab("cat /etc/asterisk/voicemail.conf")
-    assert original.apply(**other_data).reloaded == EVERY_MODULE
+    assert exchange.apply(**other_data).reloaded == EVERY_MODULE
     boxes = on_lab("asterisk -rx 'voicemail show users'")
     assert re.search(rf"{NEW}\s+Portería", boxes) and re.search(r"6003\s+Renamed", boxes), boxes
 
@@ -161,10 +113,10 @@ def test_call_continues_while_the_data_changes(original, other_data, phones, tel
     assert [(row["src"], row["dst"], row["disposition"]) for row in records()] == [("6001", "6002", "ANSWERED")]
 
 
-def test_renewed_certificate_is_served_without_a_restart(original, renew, lab, on_lab):
+def test_renewed_certificate_is_served_without_a_restart(exchange, renew, lab, on_lab):
     before = process(on_lab)
     renewed = renew()
-    assert original.apply().reloaded == ["res_pjsip"]
+    assert exchange.apply().reloaded == ["res_pjsip"]
     assert served_certificate(lab) == renewed
     assert process(on_lab) == before, "Asterisk was restarted"
 
@@ -226,16 +178,16 @@ def test_new_conference_can_be_joined(changed, telephones):
     assert telephones.dial(NEW, "6010", talking=False).hears("conf-onlyperson")
 
 
-def test_former_data_removes_everything_new(changed, telephones, on_lab):
+def test_former_data_removes_everything_new(changed, exchange, telephones, on_lab):
     assert "Ventas" in on_lab("asterisk -rx 'queue show'")
-    assert changed.apply().reloaded == EVERY_MODULE
-    assert changed.apply() == Run(0, []), "the second run changes something"
+    assert exchange.apply().reloaded == EVERY_MODULE
+    assert exchange.apply() == Run(0, []), "the second run changes something"
     assert "Ventas" not in on_lab("asterisk -rx 'queue show'")
     line = telephones.dial("6001", NEW, answered=False, talking=False)
     assert within(10, lambda: line.over) and line.code == 404, line
 
 
-def test_manual_changes_are_corrected(original, lab_directory, on_lab):
+def test_manual_changes_are_corrected(lab_directory, on_lab):
     """Each file that is not as described, and no other: rtp.conf has only a new date."""
     state = "cd /etc/asterisk && stat --format='%n %a %U:%G' * && sha256sum *"
     before = on_lab(state)

@@ -6,6 +6,19 @@ from pathlib import Path
 
 import pytest
 
+# A call record as Asterisk writes it.
+RECORD = {
+    "calldate": "now()",
+    **dict.fromkeys(["clid", "dcontext", "channel", "dstchannel", "lastapp", "lastdata"], "''"),
+    **dict.fromkeys(["accountcode", "userfield", "peeraccount"], "''"),
+    "src": "'6001'",
+    "dst": "'6002'",
+    "disposition": "'ANSWERED'",
+    **dict.fromkeys(["duration", "billsec", "amaflags", "sequence"], "1"),
+    "uniqueid": "'test'",
+    "linkedid": "'test'",
+}
+
 
 def psql(host, query: str, options: str = "") -> str:
     """The answer to a query by the superuser."""
@@ -32,10 +45,10 @@ def test_server_listens_on_the_host_alone(host):
 
 def test_owner_writes_and_reads_a_call_record(host, password):
     login = f"PGPASSWORD='{password}' psql --no-psqlrc -Atq -h localhost -U asterisk asterisk"
-    query = "INSERT INTO cdr (src, uniqueid, sequence) VALUES ('6001', 'test', 1) RETURNING src"
+    query = f"INSERT INTO cdr ({', '.join(RECORD)}) VALUES ({', '.join(RECORD.values())}) RETURNING src"
     try:
         assert host.check_output(f'{login} -c "{query}"') == "6001"
-        assert host.run(f'{login} -c "{query}"').rc != 0, "one record twice"
+        assert host.run(f'{login} -c "{query}"').rc != 0, "the same record twice"
     finally:
         psql(host, "DELETE FROM cdr WHERE uniqueid = 'test'")
 
