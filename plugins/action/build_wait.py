@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Own code, since `until` shows no progress and an include that repeats itself nests too deeply; a step at a time."""
 
 from __future__ import annotations

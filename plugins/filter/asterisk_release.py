@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Filters that turn a release and its options into downloads, a key and directories of sounds."""
 
 from __future__ import annotations

@@ -57,7 +57,10 @@ def asked(told) -> list[str]:
     options = yaml.safe_load((ROLES / "asterisk_package/defaults/main.yml").read_text())
     releases = {**table["__asterisk_package_releases"], **told.get("asterisk_package_extra_releases", {})}
     lacks = releases[told["asterisk_package_release"]].get("lacks", [])
-    return [name for name in options["asterisk_package_default_enable"] if name not in lacks]
+    language = yaml.safe_load((ROLES / "labredes/defaults/main/language.yml").read_text())["labredes_language"]
+    language = told.get("labredes_language", language).upper()
+    names = [re.sub(r"{{.*}}", language, name) for name in options["asterisk_package_default_enable"]]
+    return [name for name in names if name not in lacks]
 
 
 def secrets(entry) -> list[str]:
