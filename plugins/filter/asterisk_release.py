@@ -35,11 +35,12 @@ MP3 = "https://svn.digium.com/svn/thirdparty/mp3/trunk/"
 MODULE = re.compile(
     r"^[^/]+/(?:addons|apps|bridges|cdr|cel|channels|codecs|formats|funcs|pbx|res|tests)/([^/]+)\.(?:c|cc)$"
 )
+FLAGS = ("build_tools/cflags.xml", "build_tools/cflags-devmode.xml")
 SOUND = re.compile(r"^(CORE-SOUNDS|EXTRA-SOUNDS|MOH)-([A-Z]+(?:-[A-Z]+)?)-([A-Z0-9]+)$")
 
 
 def asterisk_downloads(release, enable, digests, mirror=""):
-    """The files beside Asterisk's git tree that a release is built from: ``[{"name": …, "urls": […], "checksums": […]}]``.
+    """The files that a release is built from, a git tree excepted, as ``[{"name": …, "urls": […], "checksums": […]}]``.
 
     ``release`` is an entry of the release table, ``digests`` maps a file's name to its checksums; an entry's own
     ``checksums`` take precedence. ``mirror`` is a directory or URL that comes before upstream.
@@ -90,8 +91,8 @@ def asterisk_options(path):
             module = MODULE.match(member.name)
             if module:
                 names.add(module.group(1))
-            elif member.name.endswith(("build_tools/cflags.xml", "build_tools/cflags-devmode.xml")):
-                tree = ElementTree.fromstring(b"<all>" + archive.extractfile(member).read() + b"</all>")
+            elif member.name.endswith(FLAGS) and (flags := archive.extractfile(member)):
+                tree = ElementTree.fromstring(b"<all>" + flags.read() + b"</all>")
                 names.update(flag.get("name") for flag in tree.iter("member"))
     return sorted(names)
 

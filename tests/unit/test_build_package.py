@@ -117,7 +117,8 @@ def progress(host, place: Path, seconds: int = 0) -> tuple[int, str]:
 def test_progress_of_a_running_compilation_counts_files(host, tmp_path):
     (tmp_path / "active").touch()
     (tmp_path / "build.log").write_text(
-        "== step 2 of 6: configure\n== step 4 of 6: compile, of about 9 files\n   [CC] a.c -> a.o\n   [CXX] b.cc -> b.o\n"
+        "== step 2 of 6: configure\n== step 4 of 6: compile, of about 9 files\n"
+        "   [CC] a.c -> a.o\n   [CXX] b.cc -> b.o\n"
     )
     assert progress(host, tmp_path) == (3, "step 4 of 6: compile, of about 9 files, 2 done\n")
 
