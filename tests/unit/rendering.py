@@ -143,7 +143,9 @@ def role_variables(role: str, facts: dict) -> dict:
     """A role's defaults and variables on a host with these facts."""
     place = ROLES / role / "vars"
     own = place / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
-    return {**defaults(role), **load(place / "main.yml"), **load(own if own.exists() else place / "default.yml")}
+    main = [place / "main.yml", *sorted((place / "main").glob("*.yml"))]
+    files = [*main, own if own.exists() else place / "default.yml"]
+    return {**defaults(role), **{name: value for path in files for name, value in load(path).items()}}
 
 
 def variables(facts: dict, description: dict, secrets: Path, role: str | None = None) -> dict:

@@ -95,7 +95,7 @@ def test_tarball_has_the_files_of_users_alone(tarball):
         "LICENSE",
         "playbooks/site.yml",
         "roles/pbx/tasks/main.yml",
-        "roles/asterisk_package/files/build_package.py",
+        "roles/asterisk_package/files/debian/rules",
         "plugins/lookup/secret.py",
         "meta/runtime.yml",
     } <= names

@@ -60,7 +60,7 @@ def test_every_variable_has_the_roles_name(role):
     for name in [*defaults_of(role), *specs_of(role)["validate"].get("options", {})]:
         assert name.startswith(f"{role}_"), name
     private = rendering.ROLES / role / "vars"
-    for path in private.glob("*.yml"):
+    for path in private.rglob("*.yml"):
         for name in rendering.load(path):
             assert name.startswith(f"__{role}_"), f"{path.name}: {name}"
 
