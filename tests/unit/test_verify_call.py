@@ -75,7 +75,7 @@ def test_ari_that_does_not_answer_is_named(monkeypatch, capsys):
 
 def test_database_that_refuses_is_named(monkeypatch, capsys):
     result = run(monkeypatch, capsys)
-    assert result["msg"].startswith("verify: database asterisk at 127.0.0.1:1 refused a query: ")
+    assert result["msg"].startswith("verify: database asterisk at 127.0.0.1:1 cannot be queried: ")
 
 
 def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys):
@@ -83,7 +83,7 @@ def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys):
         login = {**options()["database"], "port": silent.getsockname()[1]}
         began = time.monotonic()
         result = run(monkeypatch, capsys, database=login)
-    assert result["msg"].endswith("refused a query: it did not answer within 0.15 s.")
+    assert result["msg"].endswith("cannot be queried: it did not answer within 0.15 s.")
     assert time.monotonic() - began < 3
 
 
