@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Filter unknown_variables: reports renamed and misspelt variables, which Ansible itself accepts without a word."""
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def test_spec_agrees_with_every_default(role):
             assert option["default"] == defaults[name], name
         elif name in defaults:
             # A computed default and a long list are described in words.
-            described = option["type"] == "list" and "default" in str(option["description"])
+            described = option["type"] in ("list", "dict") and "default" in str(option["description"])
             assert described or templated(defaults[name]), f"{name}: the spec does not mention its default"
         if option.get("required"):
             assert name not in defaults, f"{name} is required and has a default"
