@@ -38,7 +38,8 @@ def exchange_problems(phones, conferences, queues, call_centres, applications, c
 
 def number_problems(numbers):
     """Sentences about (entry, number) pairs that cannot be dialled, or that are used twice."""
-    problems, owners = [], {}
+    problems: list[str] = []
+    owners: dict[str, str] = {}
     for entry, number in numbers:
         number = str(number)
         pattern, prefix = (CODE, ", after an optional * or #") if entry.startswith("pbx_codes.") else (NUMBER, "")

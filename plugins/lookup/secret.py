@@ -51,7 +51,7 @@ SHORTEST_PASSWORD = 12
 SHORTEST_PIN = 4
 LONGEST = 79  # voicemail keeps a password in 80 bytes, the terminating zero included
 ALLOWED = re.compile(r"[A-Za-z0-9._~!*+^@%/:?=-]+", re.ASCII)
-WORDS = "administrator|admin|asterisk|changeme|clave|contrasena|default|insecure|unsecure|labredes|letmein|master|pbx"
+WORDS = "administrator|admin|asterisk|changeme|clave|contrasena|default|(?:in|un)secure|labredes|letmein|master|pbx"
 WORDS += "|obelix|password|passwd|pass|qwerty|secreto|secret|test|user|voip|welcome"  # of two words, the longer first
 
 

@@ -126,7 +126,8 @@ def main():
             staged[path] = stage(module, path, content, item.get("validate"))
     files, diffs = [], []
     for path, before, content, item in wanted:
-        changed, attributes = before != content, {}
+        changed = before != content
+        attributes: dict = {}
         if changed:
             diffs.append(difference(path, before, content, item.get("secret")))
         if path in staged:

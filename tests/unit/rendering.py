@@ -96,7 +96,6 @@ UNUSUAL = {
     "pbx_realm": "pbx.example.org",
     "asterisk_radius": True,
     "asterisk_country": "us",
-    "labredes_language": "en",
     "labredes_database_host": "db.example.org",
     "labredes_database_port": 6432,
     "asterisk_group_members": ["ana"],

@@ -117,7 +117,7 @@ def test_nested_defaults_agree_with_the_spec(variable, filled_in, tmp_path):
     nested = {name: option["default"] for name, option in options.items() if "default" in option}
     assert rendering.role_variables("pbx", rendering.FACTS["Debian 12"])[filled_in] == nested
     known = rendering.variables(rendering.FACTS["Debian 12"], {variable: [{"number": "8001"}]}, tmp_path, "pbx")
-    assert rendering.evaluate("{{ __%s }}" % variable, known) == [{**nested, "number": "8001"}]
+    assert rendering.evaluate(f"{{{{ __{variable} }}}}", known) == [{**nested, "number": "8001"}]
 
 
 def handlers_of(role: str) -> list:

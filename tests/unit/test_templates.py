@@ -239,7 +239,7 @@ def postgresql_conf(text: str, _system: str) -> None:
     """Unique settings."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     keys = [re.fullmatch(r"([a-z_.]+) = \S.*", line) for line in lines]
-    assert lines and all(keys), [line for line, key in zip(lines, keys) if not key]
+    assert lines and all(keys), lines
     assert len({key[1] for key in keys}) == len(keys)
 
 
