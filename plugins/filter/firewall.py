@@ -78,7 +78,7 @@ def port_ranges(ports):
     return [str(first) if first == last else f"{first}-{last}" for first, last in merged]
 
 
-def firewall_lets_in(rules, address, port):
+def firewall_allows(rules, address, port):
     """Whether the rules let this address in to this TCP port."""
     address = ipaddress.ip_address(str(address).partition("%")[0])
     address = getattr(address, "ipv4_mapped", None) or address
@@ -100,7 +100,7 @@ class FilterModule:
         """Names as used in templates."""
         return {
             "firewall_problems": firewall_problems,
-            "firewall_lets_in": firewall_lets_in,
+            "firewall_allows": firewall_allows,
             "networks_of": networks_of,
             "port_ranges": port_ranges,
         }

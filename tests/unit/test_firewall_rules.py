@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import rendering
 from ansible_collections.labredes.pbx.plugins.filter.firewall import (
-    firewall_lets_in,
+    firewall_allows,
     firewall_problems,
     networks_of,
     port_ranges,
@@ -41,9 +41,9 @@ def test_ports_become_ranges_that_do_not_meet():
     ],
 )
 def test_who_is_let_in(address, port, allowed):
-    assert firewall_lets_in([SSH], address, port) is allowed
-    assert not firewall_lets_in([{**SSH, "protocol": "udp"}], address, port)
-    assert not firewall_lets_in([{**SSH, "networks": []}], address, port)
+    assert firewall_allows([SSH], address, port) is allowed
+    assert not firewall_allows([{**SSH, "protocol": "udp"}], address, port)
+    assert not firewall_allows([{**SSH, "networks": []}], address, port)
 
 
 @pytest.mark.parametrize(
