@@ -20,13 +20,13 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
-.venv/made: requirements.txt
+.venv/made: requirements.txt requirements-dev.txt
 	@lab/ensure $(PACKAGES) >&2
 	@echo "Making the virtual environment .venv (about a minute, once)" >&2
 	@$(PYTHON) -m venv --clear .venv >&2
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt >&2
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt >&2
 	@touch $@
 
 .PHONY: tools
@@ -49,10 +49,35 @@ lab-ssh: tools ## Run CMD='…' as root on the lab host, or a shell
 lab-down: tools ## Remove the lab host; images and caches stay
 	@$(LAB) down
 
-.PHONY: lint
-lint: tools ## Check the style of everything
-	@git ls-files -z --cached --others --exclude-standard -- '*.yml' '*.yaml' | xargs -0 yamllint --strict
+LINTS := lint-ansible lint-sanity lint-yaml lint-python lint-types lint-shell lint-spelling
+# The project's own files, without the link in collections/ that leads back here.
+FILES := git ls-files -z --cached --others --exclude-standard -- ':!collections'
+
+.PHONY: lint $(LINTS)
+lint: tools ## Run every linter, two at a time
+	@$(MAKE) --jobs 2 --output-sync $(LINTS)
+
+lint-ansible: ## ansible-lint, profile production
 	@ansible-lint --offline
+
+lint-sanity: ## ansible-test sanity, on a copy
+	@tests/tools/sanity.sh
+
+lint-yaml: ## yamllint
+	@$(FILES) | grep -z '\.ya\?ml$$' | xargs -0 yamllint --strict
+
+lint-python: ## ruff, format and rules
+	@ruff format --quiet --diff
+	@ruff check --quiet
+
+lint-types: ## mypy on plugins and lab
+	@mypy --no-error-summary
+
+lint-shell: ## shellcheck, rendered templates included
+	@.venv/bin/python tests/tools/shell_scripts.py
+
+lint-spelling: ## codespell
+	@$(FILES) | xargs -0 codespell
 
 .PHONY: unit
 unit: tools ## Run the tests that need no host, in seconds

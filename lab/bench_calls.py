@@ -1,4 +1,4 @@
-"""Measure: calls set up at a steady rate, phone to phone, and their records in PostgreSQL."""
+"""Measure calls between two phones at a steady rate, and their records in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pathlib
 import subprocess
 import tempfile
 import time
+from typing import Any
 
 import host
-from shell import LabError, run, say
+from shell import LabError, log, run
 
 import inventory
 import lab
@@ -20,19 +21,19 @@ A_SECOND = 10
 TALK_SECONDS = 10  # so that a hundred are up at once
 CALLER, CALLEE = "6001", "6002"
 PORTS = {CALLER: 25060, CALLEE: 25062}
-RTP_PORT = 25064  # nobody sends or takes media: what is measured is the setting up
+RTP_PORT = 25064  # no media is sent or received: only call setup is measured
 
 
-def measure(room: pathlib.Path) -> dict[str, object]:
-    """Place the calls on the lab host of `room`; the figures, each with its limit."""
-    info = lab.describe(room)["info"]
-    _, address, _ = inventory.read(room)
-    begun = records(room, info, 0)[2]
-    say(f"{CALLS} calls, {A_SECOND} a second")
-    with tempfile.TemporaryDirectory(prefix="labredes-calls-") as place:
-        done, rate = call(info, pathlib.Path(place))
+def measure(directory: pathlib.Path) -> dict[str, Any]:
+    """Place the calls on the lab host of `directory`; returns the figures and their limits."""
+    info = lab.describe(directory)["info"]
+    _, address, _ = inventory.read(directory)
+    begun = records(directory, info, 0)[2]
+    log(f"{CALLS} calls, {A_SECOND} a second")
+    with tempfile.TemporaryDirectory(prefix="labredes-calls-") as temporary:
+        done, rate = call(info, pathlib.Path(temporary))
     end = time.monotonic() + 10
-    while (found := records(room, info, begun))[1] < CALLS and time.monotonic() < end:
+    while (found := records(directory, info, begun))[1] < CALLS and time.monotonic() < end:
         time.sleep(0.5)
     return {
         "calls": CALLS,
@@ -46,11 +47,11 @@ def measure(room: pathlib.Path) -> dict[str, object]:
     }
 
 
-def call(info: dict[str, object], place: pathlib.Path) -> tuple[int, float]:
-    """Let one phone call the other; how many calls went through to their end, and how many began a second."""
+def call(info: dict[str, Any], directory: pathlib.Path) -> tuple[int, float]:
+    """Let one phone call the other; returns the number of complete calls, and of calls begun per second."""
     sipp(info, CALLEE, "register", "-key", "expires", "300", "-m", "1")
     limit = CALLS // A_SECOND + TALK_SECONDS + 30
-    # SIPp counts the exchange's questions whether the phone is there among its calls: no limit may end it early.
+    # SIPp also counts the exchange's OPTIONS requests as calls, so its limit is higher than the number of calls.
     answering = subprocess.Popen(
         command(info, CALLEE, "answer", "-m", str(2 * CALLS), "-d", "200", "-timeout", f"{limit}s"),
         stdin=subprocess.DEVNULL,
@@ -80,7 +81,7 @@ def call(info: dict[str, object], place: pathlib.Path) -> tuple[int, float]:
             "10000",
             "-trace_stat",
             "-stf",
-            str(place / "statistics"),
+            str(directory / "statistics"),
             "-fd",
             "1",
             service=CALLEE,
@@ -91,19 +92,19 @@ def call(info: dict[str, object], place: pathlib.Path) -> tuple[int, float]:
         answering.kill()
         answering.wait()
         sipp(info, CALLEE, "register", "-key", "expires", "0", "-m", "1")
-    rows = list(csv.DictReader((place / "statistics").read_text().splitlines(), delimiter=";"))
-    # While some were still to begin; each row's times end in seconds.
+    rows = list(csv.DictReader((directory / "statistics").read_text().splitlines(), delimiter=";"))
+    # The rows while calls were still being started; the last word of a time is seconds.
     begun, now = ([float(row[name].split()[-1]) for row in rows] for name in ("StartTime", "CurrentTime"))
     busy = [
-        (int(row["TotalCallCreated"]), now[place] - begun[place])
-        for place, row in enumerate(rows)
+        (int(row["TotalCallCreated"]), now[number] - begun[number])
+        for number, row in enumerate(rows)
         if int(row["TotalCallCreated"]) < CALLS
     ]
     created, elapsed = busy[-1]
     return int(rows[-1]["SuccessfulCall(C)"]), round(created / max(elapsed, 1.0), 1)
 
 
-def command(info: dict[str, object], phone: str, scenario: str, *more: str, service: str = "") -> list[str]:
+def command(info: dict[str, Any], phone: str, scenario: str, *more: str, service: str = "") -> list[str]:
     """SIPp's command line for a phone of the lab."""
     return [
         "sipp",
@@ -128,7 +129,7 @@ def command(info: dict[str, object], phone: str, scenario: str, *more: str, serv
 
 
 def sipp(
-    info: dict[str, object],
+    info: dict[str, Any],
     phone: str,
     scenario: str,
     *more: str,
@@ -140,19 +141,19 @@ def sipp(
     run(command(info, phone, scenario, *more, service=service), timeout=seconds, check=check)
 
 
-def records(room: pathlib.Path, info: dict[str, object], since: int) -> tuple[int, int, int]:
-    """Of the answered calls recorded after a row: how many rows, how many calls, and the last row's number."""
-    _, address, _ = inventory.read(room)
-    login = host.ssh(address, host.port(address, room), room)
+def records(directory: pathlib.Path, info: dict[str, Any], since: int) -> tuple[int, int, int]:
+    """Of the answered calls recorded after row `since`: number of rows, number of calls, id of the last row."""
+    _, address, _ = inventory.read(directory)
+    login = host.ssh(address, host.port(address, directory), directory)
     query = (
         f"SELECT count(*), count(DISTINCT uniqueid), coalesce(max(id), 0) FROM cdr WHERE id > {since} AND "
         f"({since} = 0 OR (src, dst, disposition) = ('{CALLER}', '{CALLEE}', 'ANSWERED'))"
     )
-    asked = run(
+    answer = run(
         [*login, f"cd / && sudo -n -u postgres psql --no-psqlrc -Atq -F' ' {info['database']['name']} -c \"{query}\""]
     )
     try:
-        rows, calls, last = (int(number) for number in asked.stdout.split())
+        rows, calls, last = (int(number) for number in answer.stdout.split())
     except ValueError:
-        raise LabError(f"{address} does not tell its call records: {asked.stdout} {asked.stderr}") from None
+        raise LabError(f"the call records of {address} cannot be read: {answer.stdout} {answer.stderr}") from None
     return rows, calls, last

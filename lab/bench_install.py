@@ -1,9 +1,9 @@
 """Measure: `make lab` with empty caches, against a plain shell script.
 
 The plain script does on an equal host what one would type: install the same prerequisites, configure,
-compile on all cores, install the same release with the same options. It is given its host and its
-sources; `make lab`, with empty caches, has to make and fetch its own. A machine's pace drifts within
-minutes, so the plain script runs before and after, and its mean counts. Environment: as of lab.py.
+compile on all cores, install the same release with the same options. Its host and sources are prepared
+beforehand; `make lab`, with empty caches, has to create and fetch them. The speed of a machine varies within
+minutes, so the plain script runs before and after, and the mean is compared. Environment: see lab.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import host
 import image
@@ -51,23 +52,23 @@ asterisk -V
 """
 
 
-def plain_script(chosen: dict[str, object], place: pathlib.Path) -> str:
-    """The plain shell script for the release that the lab builds; puts its sources into `place`."""
+def plain_script(chosen: dict[str, Any], sources: pathlib.Path) -> str:
+    """The plain shell script for the release that the lab builds; copies its sources into `sources`."""
     variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
     table = {**variables["__asterisk_package_releases"], **chosen.get("asterisk_package_extra_releases", {})}
     name = chosen.get("asterisk_package_release") or "18.2.0"
     entry = table[name]
     options = [option for option in variables["__asterisk_package_enable"] if option not in entry["lacks"]]
     if not pathlib.Path(chosen.get("asterisk_package_mirror", "")).is_dir():
-        raise LabError("the plain script is handed its sources: set MIRROR to a directory that holds them")
+        raise LabError("the plain script needs local sources: set MIRROR to a directory with them")
     mirror = pathlib.Path(chosen["asterisk_package_mirror"])
-    shutil.copytree(mirror, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.git"))
+    shutil.copytree(mirror, sources, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.git"))
     tree = entry.get("archive", {}).get("name", f"asterisk-{name}.tar.gz")
     if "commit" in entry:
         git = chosen.get("asterisk_package_git_url", upstream.GIT)
         with tempfile.TemporaryDirectory() as clone:
             run(["git", "clone", "-q", "--bare", "--depth=1", "--branch", name, git, clone], timeout=600)
-            run(["git", "-C", clone, "archive", f"--prefix=asterisk-{name}/", "-o", place / tree, entry["commit"]])
+            run(["git", "-C", clone, "archive", f"--prefix=asterisk-{name}/", "-o", sources / tree, entry["commit"]])
     sounds = [
         f"mkdir -p /var/lib/asterisk/{target} && tar -xf ../{archive.name} -C /var/lib/asterisk/{target}"
         for prefix, target in (
@@ -75,7 +76,7 @@ def plain_script(chosen: dict[str, object], place: pathlib.Path) -> str:
             ("core-sounds-en-gsm", "sounds/en"),
             ("moh-opsound-wav", "moh"),
         )
-        for archive in place.glob(f"asterisk-{prefix}-*.tar.gz")
+        for archive in sources.glob(f"asterisk-{prefix}-*.tar.gz")
     ]
     return PLAIN.format(
         packages=" ".join(variables["__asterisk_package_prerequisites"]),
@@ -87,13 +88,13 @@ def plain_script(chosen: dict[str, object], place: pathlib.Path) -> str:
     )
 
 
-def plain(script: str, sources: pathlib.Path, room: pathlib.Path, suite: str) -> float:
-    """Seconds that the plain script takes, handed its sources, on a new host of its own; `room` is a new directory."""
-    room.mkdir()
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", room / "key"])
+def plain(script: str, sources: pathlib.Path, directory: pathlib.Path, suite: str) -> float:
+    """Seconds that the plain script takes on a new host, with its sources at hand; `directory` is created."""
+    directory.mkdir()
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "key"])
     name = "pbx-bench-plain"
     host.remove(name)
-    host.start(name, image.image(suite), room)
+    host.start(name, image.image(suite), directory)
     try:
         run(["podman", "cp", sources, f"{name}:/usr/src/bench"])
         return timed("the plain script", ["podman", "exec", name, "bash", "-c", script])
@@ -102,28 +103,28 @@ def plain(script: str, sources: pathlib.Path, room: pathlib.Path, suite: str) ->
 
 
 @contextlib.contextmanager
-def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, object]]]:
-    """Measure both; gives the lab just made, the environment it was made in, and the figures. Removes it at the end."""
+def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, Any]]]:
+    """Measure both; yields the new lab, the environment it was made in, and the figures. Removes the lab at the end."""
     suite = os.environ.get("DISTRIBUTION", "bullseye")
     chosen = upstream.choose(*(os.environ.get(name, "") for name in ("RELEASE", "MIRROR", "GIT")))
-    with tempfile.TemporaryDirectory(prefix="labredes-bench-") as place:
-        room = pathlib.Path(place)
-        sources = room / "sources"
+    with tempfile.TemporaryDirectory(prefix="labredes-bench-") as temporary:
+        directory = pathlib.Path(temporary)
+        sources = directory / "sources"
         script = plain_script(chosen, sources)
-        before = plain(script, sources, room / "before", suite)
-        environment = {**os.environ, "XDG_CACHE_HOME": str(room / "cache")}
+        before = plain(script, sources, directory / "before", suite)
+        environment = {**os.environ, "XDG_CACHE_HOME": str(directory / "cache")}
         lab = [sys.executable, str(ROOT / "lab/lab.py")]
-        where = ["--dir", str(room / "lab"), "--name", "pbx-bench"]
-        # Its name alone goes, since other hosts may run from it: the lab has to make it anew.
+        selected = ["--dir", str(directory / "lab"), "--name", "pbx-bench"]
+        # Only the tag is removed, since other hosts may use the image: the lab has to build it again.
         run(["podman", "untag", image.image(suite)])
         try:
             lab_seconds = timed(
-                "make lab, with empty caches", [*lab, "up", *where, "--distribution", suite], env=environment
+                "make lab, with empty caches", [*lab, "up", *selected, "--distribution", suite], env=environment
             )
-            after = plain(script, sources, room / "after", suite)
+            after = plain(script, sources, directory / "after", suite)
             plain_seconds = (before + after) / 2
             yield (
-                room / "lab",
+                directory / "lab",
                 environment,
                 {
                     "release": chosen.get("asterisk_package_release") or "18.2.0",
@@ -135,4 +136,4 @@ def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, object]
                 },
             )
         finally:
-            subprocess.run([*lab, "down", *where], check=False)
+            subprocess.run([*lab, "down", *selected], check=False)

@@ -1,10 +1,11 @@
-"""Measure: a whole run of site.yml that changes nothing, and one that changes a mailbox's name."""
+"""Measure a whole run of site.yml that changes nothing, and one that renames a mailbox."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import sys
+from typing import Any
 
 import yaml
 from bench_clock import timed
@@ -16,16 +17,16 @@ SECONDS = 45
 PART = 1 / 3
 
 
-def measure(room: pathlib.Path, environment: dict[str, str]) -> dict[str, object]:
-    """Run both on the lab host of `room`, which ends as it was; the figures, each with its limit."""
+def measure(directory: pathlib.Path, environment: dict[str, str]) -> dict[str, Any]:
+    """Run both on the lab host of `directory`, and undo the change; returns the figures and their limits."""
     playbook = [
         str(pathlib.Path(sys.executable).parent / "ansible-playbook"),
         "site.yml",
         "-i",
-        str(room / "inventory"),
+        str(directory / "inventory"),
     ]
     whole = timed("a run that changes nothing", playbook, cwd=ROOT, env=environment)
-    given = inventory.read(room)[2]
+    given = inventory.read(directory)[2]
     *others, last = (
         given.get("pbx_phones") or yaml.safe_load((ROOT / "roles/pbx/defaults/main.yml").read_text())["pbx_phones"]
     )

@@ -1,40 +1,45 @@
-"""What the controller's own apt knows: its mirrors, and packages fetched without touching /etc/apt."""
+"""The Debian mirror, DEBIAN_MIRROR or that of this machine's apt, and packages fetched without touching /etc/apt."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from collections.abc import Sequence
 
-from shell import CACHE, LabError, run, say
+from shell import CACHE, LabError, log, run
 
+# A Debian mirror for lab hosts, with its security suite beside it (URL and URL-security); else this machine's own.
+MIRROR = os.environ.get("DEBIAN_MIRROR", "").rstrip("/")
 KEYRING = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 HELPER = "/usr/lib/apt/apt-helper"
-# Settings without which apt inside the lab host could not use the mirror that works outside it.
+# Apt settings of this machine that its lab hosts need to use the same mirror.
 INHERITED = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
 def mirrors() -> dict[str, str]:
-    """The controller's mirrors by label, for example {'Debian': URI, 'Debian-Security': URI}."""
-    for attempt in ("as it is", "after an update"):
-        if attempt == "after an update":
+    """The mirrors by label, for example {'Debian': URI, 'Debian-Security': URI}."""
+    if MIRROR:
+        return {"Debian": MIRROR}
+    for attempt in range(2):
+        if attempt:
             run(["apt-get", "update", "-qq"], timeout=300)
         listed = run(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"])
         rows = (line.split("|") for line in listed.stdout.splitlines())
         found = {row[1]: row[2].rstrip("/") for row in rows if len(row) == 3 and row[0] == "Debian"}
         if "Debian" in found:
             return found
-    raise LabError("apt on this machine has no Debian mirror; the lab needs one in its apt sources")
+    raise LabError("apt on this machine has no Debian mirror; add one to its sources or set DEBIAN_MIRROR")
 
 
 def settings() -> list[str]:
-    """The controller's apt settings that its lab hosts need too, as lines of apt.conf."""
+    """The apt settings of this machine that its lab hosts need too, as lines of apt.conf."""
     dump = run(["apt-config", "dump"]).stdout.splitlines()
     return [line for line in dump if line.split(" ", 1)[0] in INHERITED]
 
 
 def answers(uri: str) -> bool:
-    """Whether a mirror has this file."""
+    """Whether the file at a URI can be downloaded."""
     scratch = CACHE / "apt" / "answer"
     scratch.parent.mkdir(parents=True, exist_ok=True)
     options = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=15"]
@@ -45,7 +50,7 @@ def answers(uri: str) -> bool:
 
 
 def sources(suite: str) -> list[str]:
-    """The lines of sources.list for a suite, its updates and its security suite, where they answer."""
+    """The lines of sources.list for a suite, and for its updates and its security suite where the mirror has them."""
     known = mirrors()
     main = known["Debian"]
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
@@ -57,31 +62,31 @@ def sources(suite: str) -> list[str]:
         if answers(f"{uri}/dists/{name}/InRelease"):
             lines.append(f"deb {signed}{uri} {name} main")
         else:
-            say(f"the mirror has no {name}; going on without it")
+            log(f"the mirror has no {name}; continuing without it")
     return lines
 
 
 class Suite:
-    """Another suite of the controller's mirror, in an apt configuration of its own.
+    """Another suite of the mirror, in a separate apt configuration.
 
-    The chain of signatures is apt's: the archive's key signs the index, the index names each file's sha256.
+    Apt verifies what it fetches: the archive's key signs the index, which has the sha256 of each file.
     """
 
     def __init__(self, suite: str) -> None:
-        self.room = CACHE / "apt" / suite
+        self.directory = CACHE / "apt" / suite
         for name in ("lists/partial", "cache/archives/partial", "download"):
-            (self.room / name).mkdir(parents=True, exist_ok=True)
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
         signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
         line = f"{signed}{mirrors()['Debian']} {suite} main\n"
-        (self.room / "sources.list").write_text(f"deb {line}deb-src {line}")
+        (self.directory / "sources.list").write_text(f"deb {line}deb-src {line}")
         self.options = [
             word
             for setting in (
-                f"Dir::Etc::sourcelist={self.room}/sources.list",
+                f"Dir::Etc::sourcelist={self.directory}/sources.list",
                 "Dir::Etc::sourceparts=/dev/null",
                 "Dir::Etc::preferencesparts=/dev/null",
-                f"Dir::State::lists={self.room}/lists",
-                f"Dir::Cache={self.room}/cache",
+                f"Dir::State::lists={self.directory}/lists",
+                f"Dir::Cache={self.directory}/cache",
                 "Acquire::Retries=3",
                 "Acquire::Languages=none",
                 "APT::Sandbox::User=root",
@@ -108,19 +113,19 @@ class Suite:
         return newest
 
     def source(self, source: str, version: str) -> pathlib.Path:
-        """Download a source package; gives the path of its .dsc."""
-        where = self.room / "download"
+        """Download a source package; returns the path of its .dsc."""
+        target = self.directory / "download"
         run(
             ["apt-get", *self.options, "source", "-qq", "--download-only", f"{source}={version}"],
             timeout=900,
-            cwd=where,
+            cwd=target,
         )
-        return where / f"{source}_{version.split(':', 1)[-1]}.dsc"
+        return target / f"{source}_{version.split(':', 1)[-1]}.dsc"
 
     def binaries(self, packages: Sequence[str]) -> list[pathlib.Path]:
-        """Download binary packages; gives the paths of their .debs, in the order asked for."""
-        where = self.room / "download"
-        for old in where.glob("*.deb"):
+        """Download binary packages; returns the paths of their .debs in the same order."""
+        target = self.directory / "download"
+        for old in target.glob("*.deb"):
             old.unlink()
-        run(["apt-get", *self.options, "download", "-qq", *packages], timeout=900, cwd=where)
-        return [next(where.glob(f"{package}_*.deb")) for package in packages]
+        run(["apt-get", *self.options, "download", "-qq", *packages], timeout=900, cwd=target)
+        return [next(target.glob(f"{package}_*.deb")) for package in packages]

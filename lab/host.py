@@ -1,21 +1,25 @@
-"""The lab host: a systemd container with an address of its own, reached over real SSH like a new VM."""
+"""The lab host: a systemd container with its own address and SSH server, like a new VM."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import resource
 import subprocess
 import time
 
-from shell import LabError, run, say
+from shell import LabError, log, run
 
+# Memory limit of the host as podman takes it, for example 2g; empty for none.
+MEMORY = os.environ.get("LAB_MEMORY", "")
 ADMIN = "admin"
 LABEL = "labredes.lab"
-# What a VM may do and a plain container may not: its own firewall (NET_ADMIN), units in sandboxes of their
-# own (SYS_ADMIN, and no filter of system calls above systemd's), ping, audited logins, real-time scheduling.
-# Not --privileged: /proc/sys is the whole machine's.
+# What a VM may do and a plain container may not: a firewall (NET_ADMIN), sandboxed units (SYS_ADMIN, and no seccomp
+# filter besides systemd's), ping, audited logins, real-time scheduling. Not --privileged, which would let the host
+# write the kernel settings of the whole machine.
 FLAGS = (
     "--systemd=always",
+    *([f"--memory={MEMORY}"] if MEMORY else []),
     *(f"--cap-add={name}" for name in ("NET_ADMIN", "NET_RAW", "SYS_ADMIN", "AUDIT_WRITE", "SYS_NICE", "SYS_PTRACE")),
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
@@ -24,7 +28,7 @@ FLAGS = (
 
 
 def limits() -> list[list[str]]:
-    """Resource limits to try, best first: podman's own, then what this machine can give."""
+    """Resource limits to try, best first: podman's defaults, then what this machine allows."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     _, tasks = resource.getrlimit(resource.RLIMIT_NPROC)
     ceiling = int(pathlib.Path("/proc/sys/kernel/pid_max").read_text())
@@ -35,25 +39,25 @@ def limits() -> list[list[str]]:
 
 
 def engine(image: str) -> list[str]:
-    """The way to run a container that works on this machine, found by trying: [runtime flags, limits]."""
-    told = ""
+    """The start of a `podman run` command with the first runtime and limits that work on this machine."""
+    error = ""
     for runtime in ([], ["--runtime=crun"], ["--runtime=runc"]):
         for limit in limits():
             command = ["podman", *runtime, "run", "--rm", "--network=none", *FLAGS, *limit, image, "true"]
             tried = run(command, timeout=60, check=False)
             if tried.returncode == 0:
                 return ["podman", *runtime, "run", *FLAGS, *limit]
-            told = (tried.stderr.strip().splitlines() or [told])[-1]
-    raise LabError(f"podman cannot start a container here, with crun or runc: {told}")
+            error = (tried.stderr.strip().splitlines() or [error])[-1]
+    raise LabError(f"podman cannot start a container here, with crun or runc: {error}")
 
 
 def inspect(name: str, form: str) -> str:
-    """One fact about a container, empty when there is none of that name."""
+    """One property of a container, as a Go template; empty when there is no container of that name."""
     return run(["podman", "container", "inspect", "--format", form, name], check=False).stdout.strip()
 
 
 def owner(name: str) -> str:
-    """What made the container of this name: a lab's directory, `no lab`, or empty when there is none."""
+    """The lab directory that a container belongs to; `no lab` for a foreign one, empty when there is none."""
     if not inspect(name, "{{.Id}}"):
         return ""
     return inspect(name, f'{{{{index .Config.Labels "{LABEL}"}}}}') or "no lab"
@@ -70,43 +74,43 @@ def address(name: str) -> str:
 
 
 def gateway(name: str) -> str:
-    """The address from which this machine reaches the container."""
+    """The address of this machine as the container sees it."""
     return inspect(name, "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}")
 
 
-def start(name: str, image: str, room: pathlib.Path) -> str:
-    """Start a new host that lets the key of `room` in as admin; gives its address once SSH lets us in."""
+def start(name: str, image: str, directory: pathlib.Path) -> str:
+    """Start a new host that accepts the key of `directory` for user admin; returns its address once SSH accepts it."""
     begun = time.monotonic()
     command = engine(image)
-    names = ["--detach", f"--name={name}", f"--hostname={name}", f"--label={LABEL}={room}"]
+    names = ["--detach", f"--name={name}", f"--hostname={name}", f"--label={LABEL}={directory}"]
     run([*command, *names, "--no-hosts", "--stop-timeout=5", image, "/sbin/init"])
     try:
         boot(name)
         inside = f"""
             set -e
             printf '127.0.0.1 localhost\\n127.0.1.1 {name}\\n::1 localhost ip6-localhost\\n' >/etc/hosts
-            # The image's list of packages is empty; Ansible must not take its date for that of an update.
+            # The image has no package lists; their date must not look like that of an update to Ansible.
             touch -d @0 /var/lib/apt/lists
             install -d -m 0700 -o {ADMIN} -g {ADMIN} /home/{ADMIN}/.ssh
             install -m 0600 -o {ADMIN} -g {ADMIN} /dev/stdin /home/{ADMIN}/.ssh/authorized_keys
             """
-        run(["podman", "exec", "--interactive", name, "sh", "-c", inside], input=(room / "key.pub").read_text())
-        where = address(name)
-        admit(where, room)
+        run(["podman", "exec", "--interactive", name, "sh", "-c", inside], input=(directory / "key.pub").read_text())
+        ip_address = address(name)
+        wait_for_login(ip_address, directory)
     except BaseException:
         remove(name)
         raise
-    say(f"{name} is up at {where} ({time.monotonic() - begun:.0f} s)")
-    return where
+    log(f"{name} is up at {ip_address} ({time.monotonic() - begun:.0f} s)")
+    return ip_address
 
 
 def boot(name: str, seconds: int = 90) -> None:
     """Wait until systemd has started every unit."""
-    state = "nothing"
+    state = ""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        asked = run(["podman", "exec", name, "systemctl", "is-system-running"], timeout=20, check=False)
-        state = asked.stdout.strip() or asked.stderr.strip()
+        status = run(["podman", "exec", name, "systemctl", "is-system-running"], timeout=20, check=False)
+        state = status.stdout.strip() or status.stderr.strip()
         if state == "running":
             return
         if state == "degraded":
@@ -114,53 +118,53 @@ def boot(name: str, seconds: int = 90) -> None:
             units = ", ".join(line.split()[0] for line in failed.stdout.splitlines() if line)
             raise LabError(f"{name} has started, but without {units}")
         time.sleep(0.3)
-    raise LabError(f"{name} has not started within {seconds} s; systemd says {state!r}")
+    raise LabError(f"{name} has not started within {seconds} s; its systemd state is {state!r}")
 
 
-def ssh(where: str, port: int, room: pathlib.Path) -> list[str]:
+def ssh(ip_address: str, port: int, directory: pathlib.Path) -> list[str]:
     """The command that logs in to a host with the lab's key."""
     return [
-        *("ssh", "-F", "none", "-p", str(port), "-i", f"{room}/key", "-o", "IdentitiesOnly=yes"),
-        *("-o", f"UserKnownHostsFile={room}/known_hosts", "-o", "StrictHostKeyChecking=accept-new"),
-        *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR", f"{ADMIN}@{where}"),
+        *("ssh", "-F", "none", "-p", str(port), "-i", f"{directory}/key", "-o", "IdentitiesOnly=yes"),
+        *("-o", f"UserKnownHostsFile={directory}/known_hosts", "-o", "StrictHostKeyChecking=accept-new"),
+        *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR", f"{ADMIN}@{ip_address}"),
     ]
 
 
-def login(where: str, number: int, room: pathlib.Path) -> subprocess.CompletedProcess[str]:
-    """Log in on a port and use sudo, as a proof of both."""
-    return run([*ssh(where, number, room), "sudo", "-n", "true"], timeout=30, check=False)
+def login(ip_address: str, number: int, directory: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    """Log in on a port and run sudo, which proves both."""
+    return run([*ssh(ip_address, number, directory), "sudo", "-n", "true"], timeout=30, check=False)
 
 
-def admit(where: str, room: pathlib.Path, seconds: int = 60) -> None:
+def wait_for_login(ip_address: str, directory: pathlib.Path, seconds: int = 60) -> None:
     """Wait until a key login, and sudo in it, works."""
     end = time.monotonic() + seconds
-    while (tried := login(where, 22, room)).returncode:
+    while (tried := login(ip_address, 22, directory)).returncode:
         if time.monotonic() > end:
-            raise LabError(f"{where} lets nobody in over SSH after {seconds} s: {tried.stderr.strip()}")
+            raise LabError(f"SSH on {ip_address} accepts no login after {seconds} s: {tried.stderr.strip()}")
         time.sleep(0.3)
 
 
-def port(where: str, room: pathlib.Path) -> int:
-    """The port on which SSH lets us in, the hardened one first.
+def port(ip_address: str, directory: pathlib.Path) -> int:
+    """The port on which SSH accepts the lab's key, the hardened one first.
 
-    A whole login, because a server writes a bare connection down as an attack.
+    Tried by a complete login: a server logs a mere connection as an attack.
     """
-    told = []
+    errors: list[str] = []
     for number in (3524, 22):
-        tried = login(where, number, room)
+        tried = login(ip_address, number, directory)
         if tried.returncode == 0:
             return number
-        told += tried.stderr.strip().splitlines()[-1:]
-    raise LabError(f"{where} lets nobody in over SSH on ports 3524 and 22 ({'; '.join(told)}); is the host up?")
+        errors += tried.stderr.strip().splitlines()[-1:]
+    raise LabError(f"SSH on {ip_address} accepts no login on ports 3524 and 22 ({'; '.join(errors)}); is the host up?")
 
 
 def reboot(name: str) -> None:
-    """Boot the host anew as `systemctl reboot` would; it keeps its address. Raises LabError when it does not come up."""
-    where = address(name)
+    """Reboot the host, which keeps its address. Raises LabError when it does not come up."""
+    ip_address = address(name)
     run(["podman", "exec", name, "systemctl", "reboot"], check=False)
     run(["podman", "wait", name], timeout=60)
     run(["podman", "network", "disconnect", "podman", name])
-    run(["podman", "network", "connect", "--ip", where, "podman", name])
+    run(["podman", "network", "connect", "--ip", ip_address, "podman", name])
     run(["podman", "start", name])
     boot(name)
 

@@ -1,4 +1,4 @@
-"""The image of a new VM: a Debian with systemd and an SSH server, made once from Debian's packages."""
+"""The image of a new VM: Debian with systemd and an SSH server, built once from Debian's packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 import debian
-from shell import CACHE, LabError, alone, run, say
+from shell import CACHE, LabError, lock, log, run
 
 RELEASES = {"bullseye": "Debian 11", "bookworm": "Debian 12"}
 REPOSITORY = "localhost/labredes-lab"
@@ -16,9 +16,9 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "python3-apt"),
     *("ca-certificates", "iproute2", "iputils-ping", "procps", "netbase", "tzdata", "less", "kmod"),
 )
-# What a cloud's installer leaves: an ordinary user with sudo, no password, no host keys but a unit
-# that makes them at the first start (keys made here would be the same on every host), a UTF-8 locale.
-RECIPE = r"""#!/bin/sh
+# Like a cloud image: an ordinary user with sudo and no password, a UTF-8 locale, and no SSH host keys but a unit that
+# generates them at the first boot (keys in the image would be the same on every host).
+SETUP = r"""#!/bin/sh
 set -eu
 root="$1"
 chroot "$root" useradd --create-home --shell /bin/bash --groups sudo admin
@@ -27,7 +27,7 @@ chmod 0440 "$root/etc/sudoers.d/90-admin"
 rm -f "$root"/etc/ssh/ssh_host_*
 cat >"$root/etc/systemd/system/ssh-host-keys.service" <<'UNIT'
 [Unit]
-Description=Make this host's own SSH keys
+Description=Generate the SSH host keys
 Before=ssh.service
 ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 [Service]
@@ -36,10 +36,10 @@ ExecStart=/usr/bin/ssh-keygen -A
 [Install]
 WantedBy=multi-user.target
 UNIT
-# Network settings are a container's own, and a VM may change its own.
+# A VM may change its network settings, which a container has for itself too.
 cat >"$root/etc/systemd/system/own-network-settings.service" <<'UNIT'
 [Unit]
-Description=Let this host change its own network settings
+Description=Make the network settings of this host writable
 DefaultDependencies=no
 Before=systemd-sysctl.service
 [Service]
@@ -58,43 +58,43 @@ mv "$root/etc/apt/sources.list.d/0000sources.list" "$root/etc/apt/sources.list"
 
 
 def image(suite: str) -> str:
-    """The name of the image for a suite; makes it when there is none of just this definition."""
+    """The name of the image for a suite; builds it when there is none of exactly this definition."""
     lines = debian.sources(suite)
     settings = [*debian.settings(), 'Acquire::Retries "3";']
-    definition = "\n".join([suite, *PACKAGES, RECIPE, *lines, *settings])
+    definition = "\n".join([suite, *PACKAGES, SETUP, *lines, *settings])
     name = f"{REPOSITORY}:{suite}-{hashlib.sha256(definition.encode()).hexdigest()[:12]}"
-    with alone(CACHE / "image.lock", "making the image"):
+    with lock(CACHE / "image.lock", "building the image"):
         if run(["podman", "image", "exists", name], check=False).returncode:
-            make(name, suite, lines, settings)
+            build(name, suite, lines, settings)
     return name
 
 
-def make(name: str, suite: str, lines: list[str], settings: list[str]) -> None:
-    """Make the image; takes about half a minute and 300 MB of disk."""
-    say(f"making the {RELEASES[suite]} image (about 30 s, once)")
-    with tempfile.TemporaryDirectory(prefix="labredes-image-") as room:
-        place = pathlib.Path(room)
-        place.chmod(0o755)
-        (place / "recipe").write_text(RECIPE)
-        (place / "recipe").chmod(0o755)
-        (place / "sources.list").write_text("\n".join(lines) + "\n")
-        command = [
+def build(name: str, suite: str, lines: list[str], settings: list[str]) -> None:
+    """Build the image; takes about half a minute and 300 MB of disk."""
+    log(f"building the {RELEASES[suite]} image (about 30 s, once)")
+    with tempfile.TemporaryDirectory(prefix="labredes-image-") as temporary:
+        directory = pathlib.Path(temporary)
+        directory.chmod(0o755)
+        (directory / "setup").write_text(SETUP)
+        (directory / "setup").chmod(0o755)
+        (directory / "sources.list").write_text("\n".join(lines) + "\n")
+        command: list[str | pathlib.Path] = [
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
-            # What is cut short is thrown away whole: no need to wait for the disk after each file.
+            # An interrupted build is discarded, so it need not sync each file to the disk.
             *(f"--aptopt={setting}" for setting in settings),
             "--dpkgopt=force-unsafe-io",
-            f"--customize-hook={place}/recipe",
-            *(suite, "-", place / "sources.list"),
+            f"--customize-hook={directory}/setup",
+            *(suite, "-", directory / "sources.list"),
         ]
-        # Straight from one into the other; it gets its name when both have done their part.
+        # Piped from one command to the other; named once both have succeeded.
         with (
-            (place / "told").open("w+") as told,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told) as made,
+            (directory / "errors").open("w+") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as bootstrap,
         ):
-            imported = run(["podman", "import", "--quiet", "-"], timeout=900, check=False, stdin=made.stdout)
-        if made.returncode or imported.returncode:
-            said = (place / "told").read_text() + imported.stderr
+            imported = run(["podman", "import", "--quiet", "-"], timeout=900, check=False, stdin=bootstrap.stdout)
+        if bootstrap.returncode or imported.returncode:
+            output = (directory / "errors").read_text() + imported.stderr
             raise LabError(
-                f"the {RELEASES[suite]} image could not be made:\n" + "\n".join(said.strip().splitlines()[-8:])
+                f"the {RELEASES[suite]} image could not be built:\n" + "\n".join(output.strip().splitlines()[-8:])
             )
         run(["podman", "tag", imported.stdout.strip(), name])

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A throwaway host on this machine, and site.yml run on it.
+"""Create a throwaway host on this machine and run site.yml on it.
 
-Environment: RELEASE (of Asterisk), MIRROR (a directory or URL with its sources), GIT (a git with its tags).
+Environment: RELEASE (of Asterisk), MIRROR (directory or URL of its sources), GIT (a Git repository with its tags),
+LAB_MEMORY (memory limit of the host), DEBIAN_MIRROR (URL). See lab/README.md.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 import host
 import image
 import upstream
-from shell import LabError, alone, run, say
+from shell import LabError, lock, log, run
 
 import inventory
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def ansible(room: pathlib.Path, *arguments: str | pathlib.Path, quiet: bool = False) -> None:
-    """Run playbooks on the lab's inventory in one go, live unless `quiet`."""
+def ansible(directory: pathlib.Path, *arguments: str | pathlib.Path, quiet: bool = False) -> None:
+    """Run playbooks on the lab's inventory in one run; shows their output unless `quiet`."""
     program = pathlib.Path(sys.executable).parent / "ansible-playbook"
-    command = [program if program.exists() else "ansible-playbook", "-i", room / "inventory", *arguments]
+    command = [program if program.exists() else "ansible-playbook", "-i", directory / "inventory", *arguments]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     if quiet:
         run(command, timeout=300, cwd=ROOT, env=environment)
@@ -38,68 +40,68 @@ def ansible(room: pathlib.Path, *arguments: str | pathlib.Path, quiet: bool = Fa
 
 
 def create(options: argparse.Namespace) -> None:
-    """Make the host, unless it is there, and write its inventory."""
-    room = options.dir
+    """Create the host unless it exists, and write its inventory."""
+    directory = options.dir
     if os.geteuid():
-        raise LabError("the lab makes its hosts with addresses of their own: run it as root")
+        raise LabError("the lab gives each host its own network address: run it as root")
     owner = host.owner(options.name)
-    if owner and owner != str(room):
+    if owner and owner != str(directory):
         raise LabError(f"a host named {options.name} belongs to {owner}; give another --name or remove that one first")
-    # Sources come first: they are what can fail before anything is changed.
-    with concurrent.futures.ThreadPoolExecutor() as side_by_side:
-        made = side_by_side.submit(image.image, options.distribution)
+    # Choose the sources first: if that fails, nothing has changed yet.
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        built = executor.submit(image.image, options.distribution)
         chosen = {} if options.bare else upstream.choose(*(os.environ.get(n, "") for n in ("RELEASE", "MIRROR", "GIT")))
-    if owner and host.running(options.name) and inventory.path(room).exists():
-        where = host.address(options.name)
+    if owner and host.running(options.name) and inventory.path(directory).exists():
+        address = host.address(options.name)
     else:
-        forget(options)
-        (room / "secrets").mkdir(parents=True, mode=0o700)
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "labredes.pbx lab", "-f", room / "key"])
-        where = host.start(options.name, made.result(), room)
-    inventory.write(room, options.name, where, host.gateway(options.name), chosen)
+        remove(options)
+        (directory / "secrets").mkdir(parents=True, mode=0o700)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "labredes.pbx lab", "-f", directory / "key"])
+        address = host.start(options.name, built.result(), directory)
+    inventory.write(directory, options.name, address, host.gateway(options.name), chosen)
 
 
 def up(options: argparse.Namespace) -> None:
-    """Make the host, run site.yml on it, say what to dial."""
+    """Create the host, run site.yml on it, and print what to dial."""
     create(options)
-    told = describe(options.dir, ROOT / "site.yml")
-    sip = told["info"]["sip"]
-    print(f"\nRegister a softphone at {told['info']['host']} (UDP port {sip['udp']} or TCP port {sip['tcp']}):")
-    for number, phone in told["info"]["phones"].items():
+    described = describe(options.dir, ROOT / "site.yml")
+    sip = described["info"]["sip"]
+    print(f"\nRegister a softphone at {described['info']['host']} (UDP port {sip['udp']} or TCP port {sip['tcp']}):")
+    for number, phone in described["info"]["phones"].items():
         print(f"  user {number}   password {phone['password']}")
     print("Then dial:")
-    for line in told["dial"]:
+    for line in described["dial"]:
         print(f"  {line['numbers']}   {line['what']}")
 
 
-def describe(room: pathlib.Path, *first: pathlib.Path) -> dict[str, object]:
-    """What lab/info.yml tells, after other playbooks if there are any: {'info': …, 'dial': …}."""
-    with tempfile.TemporaryDirectory(prefix="labredes-info-") as place:
-        answer = pathlib.Path(place) / "info.json"
-        ansible(room, *first, ROOT / "lab/info.yml", "-e", f"lab_info_file={answer}", quiet=not first)
-        told = json.loads(answer.read_text())
-    _, address, _ = inventory.read(room)
-    ssh = {"port": host.port(address, room), "user": host.ADMIN, "key_file": f"{room}/key"}
-    sip = {"udp": None, "tcp": None, **told["info"].pop("sip")}
-    told["info"] = {"host": address, "ssh": ssh, "sip": sip, **told["info"]}
-    return told
+def describe(directory: pathlib.Path, *first: pathlib.Path) -> dict[str, Any]:
+    """The output of lab/info.yml, run after other playbooks if any: {'info': …, 'dial': …}."""
+    with tempfile.TemporaryDirectory(prefix="labredes-info-") as temporary:
+        answer = pathlib.Path(temporary) / "info.json"
+        ansible(directory, *first, ROOT / "lab/info.yml", "-e", f"lab_info_file={answer}", quiet=not first)
+        described = json.loads(answer.read_text())
+    _, address, _ = inventory.read(directory)
+    ssh = {"port": host.port(address, directory), "user": host.ADMIN, "key_file": f"{directory}/key"}
+    sip = {"udp": None, "tcp": None, **described["info"].pop("sip")}
+    described["info"] = {"host": address, "ssh": ssh, "sip": sip, **described["info"]}
+    return described
 
 
 def info(options: argparse.Namespace) -> None:
-    """Print one JSON object: where everything is, with its passwords."""
+    """Print addresses, ports, users and passwords as one JSON object."""
     print(json.dumps(describe(options.dir)["info"], indent=2))
 
 
 def ssh(options: argparse.Namespace) -> None:
-    """Run a command as root on the host, over SSH; a shell when there is none."""
+    """Run a command as root on the host over SSH, or open a shell."""
     _, address, _ = inventory.read(options.dir)
     login = host.ssh(address, host.port(address, options.dir), options.dir)
     command = ["-t", "sudo -n -i"] if not options.cmd else [f"sudo -n -- bash -c {shlex.quote(options.cmd)}"]
     raise SystemExit(subprocess.run([*login, *command]).returncode)
 
 
-def forget(options: argparse.Namespace) -> None:
-    """Remove the host, and what was only true of it."""
+def remove(options: argparse.Namespace) -> None:
+    """Remove the host with its key, inventory and secrets."""
     host.remove(options.name)
     for name in ("key", "key.pub", "known_hosts", "inventory", "secrets"):
         path = options.dir / name
@@ -108,18 +110,18 @@ def forget(options: argparse.Namespace) -> None:
 
 
 def down(options: argparse.Namespace) -> None:
-    """Remove the host; the image and every cache stay."""
+    """Remove the host; images and caches stay."""
     if inventory.path(options.dir).exists():
         options.name = inventory.read(options.dir)[0]
     owner = host.owner(options.name)
     if owner and owner != str(options.dir):
         raise LabError(f"{options.name} belongs to {owner}; remove it with --dir {owner}")
-    forget(options)
-    say(f"{options.name} is gone")
+    remove(options)
+    log(f"{options.name} is removed")
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for action in (create, up, info, ssh, down):
@@ -130,24 +132,24 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
             command.add_argument("--name", default="pbx-lab", help="the host's name")
         if action in (create, up):
             command.add_argument("--distribution", choices=image.RELEASES, default="bullseye")
-            command.add_argument("--bare", action="store_true", help="choose no Asterisk release")
+            command.add_argument("--bare", action="store_true", help="do not choose an Asterisk release")
         if action is ssh:
-            command.add_argument("--cmd", default="", help="the command, for bash; none for a shell")
+            command.add_argument("--cmd", default="", help="a bash command; without it, a shell")
     return parser.parse_args(words)
 
 
 def main() -> None:
-    """Do what the command line says; an error is one sentence and exit code 1."""
+    """Run the command of the command line; an error is one sentence and exit code 1."""
     options = parse()
     options.dir = options.dir.resolve()
     try:
         if options.action in (create, up, down):
-            with alone(options.dir / "lock", "at work in this lab", wait=False):
+            with lock(options.dir / "lock", "using this lab", wait=False):
                 options.action(options)
         else:
             options.action(options)
     except LabError as error:
-        say(str(error))
+        log(str(error))
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

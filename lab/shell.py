@@ -1,4 +1,4 @@
-"""What every part of the lab shares: one way to speak, to fail, to run a command, to wait its turn."""
+"""What every part of the lab shares: logging, errors, running a command, and a lock."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labredes.pbx"
 
 
 class LabError(Exception):
-    """One sentence that says what is wrong, where, and the cure."""
+    """An error for the user: one sentence with the problem, where it is, and the solution."""
 
 
-def say(message: str) -> None:
-    """Tell the user how far we are; stdout is kept for what a program may read."""
+def log(message: str) -> None:
+    """Write a progress message to stderr; stdout is kept for output that a program reads."""
     print(f"lab: {message}", file=sys.stderr, flush=True)
 
 
 def run(
-    command: Sequence[str | os.PathLike[str]], *, timeout: float = 120, check: bool = True, **options: object
+    command: Sequence[str | os.PathLike[str]], *, timeout: float = 120, check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a command quietly, for at most `timeout` seconds.
 
-    Raises LabError with the end of the command's own words when it fails and `check` is true.
+    Raises LabError with the last lines of the command's output when it fails and `check` is true.
     """
     words = [os.fspath(word) for word in command]
     options = {"stdin": subprocess.DEVNULL, **options}
@@ -42,14 +43,14 @@ def run(
             return subprocess.CompletedProcess(words, 124, "", f"no end after {timeout:g} s")
         raise LabError(f"`{' '.join(words[:4])} …` did not end within {timeout:g} s") from error
     if check and done.returncode:
-        told = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
-        raise LabError(f"`{' '.join(words[:4])} …` failed with exit code {done.returncode}:\n{told}")
+        output = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
+        raise LabError(f"`{' '.join(words[:4])} …` failed with exit code {done.returncode}:\n{output}")
     return done
 
 
 @contextlib.contextmanager
-def alone(path: pathlib.Path, what: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file `path`; a second run waits and says so, or is refused when `wait` is false."""
+def lock(path: pathlib.Path, what: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`. A second run waits and logs that, or raises LabError when `wait` is false."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
         try:
@@ -57,6 +58,6 @@ def alone(path: pathlib.Path, what: str, *, wait: bool = True) -> Iterator[None]
         except BlockingIOError:
             if not wait:
                 raise LabError(f"another run is {what} ({path} is locked); wait until it has ended") from None
-            say(f"another run is {what}; waiting for it")
+            log(f"another run is {what}; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield

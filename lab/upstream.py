@@ -1,12 +1,13 @@
-"""Where the lab's Asterisk comes from: upstream if it can be reached, else Debian's source package.
+"""The source of the lab's Asterisk: upstream if it is reachable, else Debian's source package.
 
-The second way exists for the lab alone. It fills a mirror directory with files named as upstream names
-them and describes them as a release of their own (`22.10.1-debian`), so that the role needs no exception.
+Only the lab falls back to Debian. It fills a mirror directory with files under upstream's names and describes
+them as a release of their own (`22.10.1-debian`), so that the role needs no special case.
 """
 
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import hashlib
 import io
@@ -19,9 +20,10 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import debian
-from shell import CACHE, LabError, alone, run, say
+from shell import CACHE, LabError, lock, log, run
 
 GIT = "https://github.com/asterisk/asterisk"
 DEFAULT = "18.2.0"
@@ -40,13 +42,13 @@ def reachable(git: str = GIT, seconds: float = 10) -> bool:
     return run(["git", "ls-remote", "--heads", git], timeout=seconds, check=False, env=quiet).returncode == 0
 
 
-def choose(release: str, mirror: str, git: str) -> dict[str, object]:
+def choose(release: str, mirror: str, git: str) -> dict[str, Any]:
     """The role's variables for a release (empty: the role's default) from a mirror, a git or upstream."""
     if mirror and "://" not in mirror:
         if not pathlib.Path(mirror).is_dir():
-            raise LabError(f"MIRROR={mirror} is no directory; give one that holds the sources, or a URL")
+            raise LabError(f"MIRROR={mirror} is not a directory; set it to a directory with the sources, or a URL")
         mirror = str(pathlib.Path(mirror).resolve())
-    chosen: dict[str, object] = {
+    chosen: dict[str, Any] = {
         "asterisk_package_release": release,
         "asterisk_package_mirror": mirror,
         "asterisk_package_git_url": git,
@@ -54,50 +56,49 @@ def choose(release: str, mirror: str, git: str) -> dict[str, object]:
     if mirror or git or reachable():
         described = pathlib.Path(mirror or "/nonexistent") / "release.json"
         if described.is_file():
-            # A mirror whose files are not upstream's own bytes says what pins them, as the one below does.
+            # A mirror with other files than upstream's has their checksums in release.json, like the one below.
             chosen["asterisk_package_extra_releases"] = {release or DEFAULT: json.loads(described.read_text())}
         return {name: value for name, value in chosen.items() if value}
-    version, entry, place = from_debian()
+    version, entry, directory = from_debian()
     wanted = f"Asterisk {release}" if release else "Asterisk"
-    say(
-        f"upstream's sources of {wanted} cannot be reached from here; this lab gets Debian's Asterisk {version} instead"
+    log(
+        f"upstream's sources of {wanted} are not reachable from here; this lab gets Debian's Asterisk {version} instead"
     )
     return {
         "asterisk_package_release": f"{version}-debian",
-        "asterisk_package_mirror": str(place),
+        "asterisk_package_mirror": str(directory),
         "asterisk_package_extra_releases": {f"{version}-debian": entry},
     }
 
 
-def from_debian() -> tuple[str, dict[str, object], pathlib.Path]:
-    """Debian's Asterisk as (version, release entry, mirror directory); fills the directory once."""
-    with alone(CACHE / "mirror.lock", "fetching Debian's Asterisk"):
-        # release.json is written last: a directory without it is not there.
-        # One made for other sounds than today's is not there either.
+def from_debian() -> tuple[str, dict[str, Any], pathlib.Path]:
+    """Debian's Asterisk as (version, release entry, mirror directory); the directory is filled once."""
+    with lock(CACHE / "mirror.lock", "fetching Debian's Asterisk"):
+        # release.json is written last: a directory without it is incomplete, and one with other sounds is outdated.
         wanted = {f"{package}-{number}.tar.gz" for package, (_, number) in SOUNDS.items()}
         stamps = [
             stamp
             for stamp in sorted(MIRRORS.glob("debian-*/release.json"), key=lambda path: path.stat().st_mtime)
             if wanted <= set(json.loads(stamp.read_text())["checksums"])
         ]
-        place = stamps[-1].parent if stamps else fill()
-    return place.name.removeprefix("debian-"), json.loads((place / "release.json").read_text()), place
+        directory = stamps[-1].parent if stamps else fill()
+    return directory.name.removeprefix("debian-"), json.loads((directory / "release.json").read_text()), directory
 
 
 def fill() -> pathlib.Path:
     """Fetch and repack Debian's sources and sounds: 75 MB, about a minute."""
-    say("fetching Debian's source package of Asterisk and its sounds (75 MB, about a minute, once)")
+    log("fetching Debian's source package of Asterisk and its sounds (75 MB, about a minute, once)")
     suite = debian.Suite("sid")
     suite.update()
     full = suite.source_version("asterisk")
-    version = re.match(r"(?:\d+:)?([0-9.]+)", full)[1]
-    place = MIRRORS / f"debian-{version}"
+    version = re.sub(r"^(?:\d+:)?([0-9.]+).*", r"\1", full)
+    directory = MIRRORS / f"debian-{version}"
     partial = MIRRORS / f"debian-{version}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
     (partial / "mp3").mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="labredes-asterisk-", dir=MIRRORS) as room:
-        tree = pathlib.Path(room) / f"asterisk-{version}"
+    with tempfile.TemporaryDirectory(prefix="labredes-asterisk-", dir=MIRRORS) as unpacked:
+        tree = pathlib.Path(unpacked) / f"asterisk-{version}"
         dsc = suite.source("asterisk", full)
         run(["dpkg-source", "--extract", dsc, tree], timeout=300)
         pjproject = pack_pjproject(tree, partial)
@@ -108,7 +109,7 @@ def fill() -> pathlib.Path:
         archive = partial / f"asterisk-{version}-debian.tar.gz"
         pack(archive, from_tree(tree, f"asterisk-{version}"))
     sounds = {}
-    for deb, (package, (inside, number)) in zip(suite.binaries(list(SOUNDS)), SOUNDS.items()):
+    for deb, (package, (inside, number)) in zip(suite.binaries(list(SOUNDS)), SOUNDS.items(), strict=True):
         target = partial / f"{package}-{number}.tar.gz"
         pack(target, from_deb(deb, inside))
         sounds[target.name] = [digest(target)]
@@ -122,13 +123,13 @@ def fill() -> pathlib.Path:
         "verified_by": "the signature of Debian's archive",
     }
     (partial / "release.json").write_text(json.dumps(entry, indent=2) + "\n")
-    partial.rename(place)
-    shutil.rmtree(suite.room / "download")
-    return place
+    partial.rename(directory)
+    shutil.rmtree(suite.directory / "download")
+    return directory
 
 
-def pack_pjproject(tree: pathlib.Path, target: pathlib.Path) -> dict[str, object]:
-    """Pack Debian's pjproject as the tarball that Asterisk's build expects, and tell the tree its md5."""
+def pack_pjproject(tree: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:
+    """Pack Debian's pjproject as the tarball that Asterisk's build expects, and write its md5 into the tree."""
     expected = next((tree / "third-party/pjproject").glob("pjproject-*.tar.bz2.md5"))
     name = expected.name.removesuffix(".md5")
     number = name.removeprefix("pjproject-").removesuffix(".tar.bz2")
@@ -143,14 +144,20 @@ def unpack_flat(archive: pathlib.Path, target: pathlib.Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.isfile():
-                (target / pathlib.PurePath(member.name).name).write_bytes(tar.extractfile(member).read())
+                (target / pathlib.PurePath(member.name).name).write_bytes(content_of(tar, member))
+
+
+def content_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The content of a file in an archive; empty for what is no file."""
+    opened = tar.extractfile(member) if member.isfile() else None
+    return opened.read() if opened else b""
 
 
 Entry = tuple[tarfile.TarInfo, Callable[[], bytes]]
 
 
 def entry_of(member: tarfile.TarInfo, name: str) -> tarfile.TarInfo:
-    """A member with nothing in it that depends on the day, the machine or the user."""
+    """A member without what depends on the date, the machine or the user."""
     plain = tarfile.TarInfo(name)
     plain.type, plain.linkname, plain.size = member.type, member.linkname, member.size
     plain.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
@@ -162,30 +169,32 @@ def from_tree(tree: pathlib.Path, top: str) -> Iterable[Entry]:
     with tarfile.open(fileobj=io.BytesIO(), mode="w") as probe:
         for path in [tree, *tree.rglob("*")]:
             member = probe.gettarinfo(path)
-            probe.inodes.clear()  # two links to one file are two files
+            # Two links to one file are two files; there is no public way to say so.
+            probe.inodes.clear()  # type: ignore[attr-defined]
             yield entry_of(member, str(pathlib.PurePath(top) / path.relative_to(tree))), path.read_bytes
 
 
 def from_deb(deb: pathlib.Path, inside: str) -> Iterable[Entry]:
     """The content of one directory of a Debian package, and the package's copyright file."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as opened:
-        with tarfile.open(fileobj=opened.stdout, mode="r|") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                if name.startswith(inside) and len(name) > len(inside):
-                    name = name.removeprefix(inside)
-                elif name.endswith("/copyright"):
-                    name = f"LICENSE-{deb.name.split('_')[0]}"
-                else:
-                    continue
-                content = tar.extractfile(member).read() if member.isfile() else b""
-                yield entry_of(member, name), lambda content=content: content
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as opened,
+        tarfile.open(fileobj=opened.stdout, mode="r|") as tar,
+    ):
+        for member in tar:
+            name = member.name.removeprefix("./")
+            if name.startswith(inside) and len(name) > len(inside):
+                name = name.removeprefix(inside)
+            elif name.endswith("/copyright"):
+                name = f"LICENSE-{deb.name.split('_')[0]}"
+            else:
+                continue
+            yield entry_of(member, name), functools.partial(bytes, content_of(tar, member))
     if opened.returncode:
         raise LabError(f"{deb.name} is not a whole Debian package; delete {deb} and try again")
 
 
 def pack(target: pathlib.Path, entries: Iterable[Entry]) -> None:
-    """Write a tar archive whose bytes follow from its content alone; .bz2 or .gz by its name."""
+    """Write a reproducible tar archive, compressed as its suffix says (.bz2 or .gz)."""
     ordered = sorted(entries, key=lambda entry: entry[0].name)
     with target.open("wb") as raw:
         packed = (

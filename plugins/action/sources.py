@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Controller side of labredes.pbx.sources; its documentation is in plugins/modules/sources.py."""
 
 from __future__ import annotations

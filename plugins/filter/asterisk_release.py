@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Filters that turn a release and its options into sources, a key and a builder's specification."""
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ DOCUMENTATION = r"""
 name: asterisk_release
 short_description: Sources, options and key of an Asterisk package
 version_added: 0.1.0
-author: labredes.pbx (@labredes)
+author: labredes.pbx contributors (@labredes)
 description:
   - P(labredes.pbx.asterisk_sources#filter) lists the sources of a release with the options asked for.
   - P(labredes.pbx.asterisk_options#filter) lists every option name that a source tree knows.

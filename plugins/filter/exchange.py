@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Cross-checks of the exchange's description, made before any host is touched."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ DOCUMENTATION = r"""
 name: exchange_problems
 short_description: What is wrong with the description of an exchange
 version_added: 0.1.0
-author: labredes.pbx (@labredes)
+author: labredes.pbx contributors (@labredes)
 description:
   - Takes the phones (O(_input)) and everything else that has a number, and returns one sentence for
     each contradiction; an empty list means that the description holds.

@@ -1,11 +1,12 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Start a long build as a transient systemd unit, or look at one."""
 
 DOCUMENTATION = r"""
 module: build_job
 short_description: Run a long build on the host, cut off from the network, and say how far it is
 version_added: 0.1.0
-author: labredes.pbx (@labredes)
+author: labredes.pbx contributors (@labredes)
 description:
   - The build runs as a transient systemd unit without a network, so it outlives a lost connection,
     and other steps may run meanwhile. When its result exists it is not run at all.

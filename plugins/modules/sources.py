@@ -1,11 +1,12 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Documentation of the controller action labredes.pbx.sources."""
 
 DOCUMENTATION = r"""
 module: sources
 short_description: Fetch verified sources into the controller's cache
 version_added: 0.1.0
-author: labredes.pbx (@labredes)
+author: labredes.pbx contributors (@labredes)
 description:
   - Runs on the controller and touches no host. Every source is verified each time it is asked for.
   - An address that does not answer is tried again; a mirror is asked before upstream.

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a number, name or address of an exchange may be, so that no configuration file breaks by it."""
 
 from __future__ import annotations

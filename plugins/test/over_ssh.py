@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """A test for the names of connection plugins."""
 
 from __future__ import annotations
@@ -6,7 +7,7 @@ DOCUMENTATION = r"""
 name: over_ssh
 short_description: Whether a connection plugin speaks SSH
 version_added: 0.1.0
-author: labredes.pbx (@labredes)
+author: labredes.pbx contributors (@labredes)
 description:
   - True for the values of C(ansible_connection) that log in by SSH; false for C(local), containers and the like.
 options:

@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """A test for the names of menuselect's sound options."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ DOCUMENTATION = r"""
 name: sound_option
 short_description: Whether an option names a set of sounds
 version_added: 0.1.0
-author: labredes.pbx (@labredes)
+author: labredes.pbx contributors (@labredes)
 description:
   - True for names like C(CORE-SOUNDS-ES-WAV) and C(MOH-OPSOUND-WAV).
 options:

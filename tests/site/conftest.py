@@ -1,4 +1,4 @@
-"""The lab host under test, and ways to it: fixtures for every test of the finished site."""
+"""Fixtures of the tests of a finished site: the lab host, its database, telephones, prompts, call records."""
 
 from __future__ import annotations
 
@@ -22,49 +22,57 @@ VOICEMAIL = "/var/spool/asterisk/voicemail"
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
 
 import sipp  # noqa: E402  it needs the collection
+from playbook import Exchange  # noqa: E402
 from prompts import Prompts  # noqa: E402
 from stranger import Stranger  # noqa: E402
 
 
 def pytest_addoption(parser):
-    """What `make test` adds."""
+    """The option that `make test` sets."""
     parser.addoption(
-        "--molecule", action="store_true", help="have Molecule make the host first, and remove it afterwards"
+        "--molecule", action="store_true", help="let Molecule create the host before, and destroy it after the tests"
     )
 
 
 def pytest_configure(config):
-    """The project's own marks."""
-    config.addinivalue_line("markers", "reboots: boots the lab host anew, which ends every connection; comes last")
+    """Register the project's own marks."""
+    config.addinivalue_line("markers", "reboots: reboots the lab host, which ends every connection; runs last")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """A test that boots the host anew comes after all that hold connections to it."""
+    """Run tests that reboot the host after those that hold connections to it, in a random order too."""
     items.sort(key=lambda item: item.get_closest_marker("reboots") is not None)
 
 
 @pytest.fixture(scope="session")
-def room(request) -> Path:
-    """The directory of the lab host under test: Molecule's with --molecule, else LAB_DIR or `make lab`'s."""
+def lab_directory(request) -> Path:
+    """The directory of the lab host under test: Molecule's with --molecule, else LAB_DIR or that of `make lab`."""
     if not request.config.getoption("--molecule", False):
         yield Path(os.environ.get("LAB_DIR", ROOT / ".lab"))
         return
     if request.session.testsfailed:
-        pytest.fail("No host is made while other tests fail.", pytrace=False)
-    _molecule(request, "destroy")  # of a run that failed; --destroy=never leaves out the first one too
+        pytest.fail("No host is created while other tests fail.", pytrace=False)
+    _molecule(request, "destroy")  # the host of a failed run, which --destroy=never would leave in place
     if _molecule(request, "test", "--destroy=never"):
-        pytest.fail("Molecule could not make the host; what it said last tells why.", pytrace=False)
-    yield ROOT / ".lab" / "molecule"
+        pytest.fail("Molecule could not set up the host; see the end of its output.", pytrace=False)
+    yield ROOT / ".lab" / "molecule" / "default"
     _molecule(request, "destroy")
 
 
+@pytest.fixture(scope="session")
+def room(lab_directory) -> Path:
+    """The former name of lab_directory, for tests that still use it."""
+    return lab_directory
+
+
 def _molecule(request, *command: str) -> int:
-    """Run Molecule's scenario of the whole site, live, without its own tests; gives its exit code."""
+    """Run Molecule's default scenario, the whole site, with live output and no tests; returns the exit code."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(flush=True)
         tools = Path(sys.executable).parent
         return subprocess.run(
-            [tools / "molecule", *command, "--no-command-borders", "--scenario-name=site"],
+            [tools / "molecule", *command, "--no-command-borders", "--scenario-name=default"],
             cwd=ROOT,
             check=False,
             env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "VERIFY": "false"},
@@ -73,25 +81,40 @@ def _molecule(request, *command: str) -> int:
 
 @pytest.fixture(scope="session")
 def lab(request) -> dict:
-    """The lab host, as `make lab-info` tells it; LAB_INFO names a file with the same JSON instead."""
+    """The output of `make lab-info`; LAB_INFO names a file with the same JSON instead."""
     path = os.environ.get("LAB_INFO")
     if path:
         return json.loads(Path(path).read_text())
-    asked = subprocess.run(
-        [sys.executable, str(ROOT / "lab" / "lab.py"), "info", "--dir", request.getfixturevalue("room")],
+    shown = subprocess.run(
+        [sys.executable, str(ROOT / "lab" / "lab.py"), "info", "--dir", request.getfixturevalue("lab_directory")],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    if asked.returncode:
-        pytest.exit(f"No lab host to test ({asked.stderr.strip()}); run `make lab` or set LAB_INFO.", returncode=2)
-    return json.loads(asked.stdout)
+    if shown.returncode:
+        pytest.exit(f"No lab host to test ({shown.stderr.strip()}); run `make lab` or set LAB_INFO.", returncode=2)
+    return json.loads(shown.stdout)
+
+
+@pytest.fixture(scope="session")
+def exchange(lab_directory) -> Exchange:
+    """The exchange under test; it has the data of its inventory again after all tests."""
+    exchange = Exchange(lab_directory)
+    yield exchange
+    exchange.ensure()
+
+
+@pytest.fixture(autouse=True)
+def data_of_the_inventory(request, exchange) -> None:
+    """Every test finds the exchange with the data of its inventory, unless it asks for that of test_changes.py."""
+    if "changed" not in request.fixturenames:
+        exchange.ensure()
 
 
 @pytest.fixture(scope="session")
 def host(lab):
-    """The lab host for testinfra, asked as root over the SSH that everybody uses."""
+    """The lab host for testinfra, as root over SSH."""
     ssh = lab["ssh"]
     return testinfra.get_host(
         f"ssh://{ssh['user']}@{lab['host']}:{ssh['port']}",
@@ -117,16 +140,16 @@ def on_lab(lab):
 
 @pytest.fixture(scope="session")
 def database(lab):
-    """An autocommitting connection to the lab's database, as it sees it: from the lab host itself, by its password."""
-    given = lab["database"]
+    """An autocommitting connection to the lab's database, with its password, from the lab host itself."""
+    settings = lab["database"]
     with socket.create_server(("127.0.0.1", 0)) as relay:
-        threading.Thread(target=_relay, args=(relay, lab, given["host"], given["port"]), daemon=True).start()
+        threading.Thread(target=_relay, args=(relay, lab, settings["host"], settings["port"]), daemon=True).start()
         connection = psycopg2.connect(
             host="127.0.0.1",
             port=relay.getsockname()[1],
-            dbname=given["name"],
-            user=given["user"],
-            password=given["password"],
+            dbname=settings["name"],
+            user=settings["user"],
+            password=settings["password"],
             connect_timeout=20,
         )
         connection.autocommit = True
@@ -135,8 +158,8 @@ def database(lab):
 
 
 def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
-    """Carry each connection through a command over SSH, whose server forwards no ports."""
-    there = f"exec 3<>/dev/tcp/{host}/{port}; cat <&3 & cat >&3; kill $!"
+    """Carry each connection through a command over SSH, since the server forwards no ports."""
+    remote = f"exec 3<>/dev/tcp/{host}/{port}; cat <&3 & cat >&3; kill $!"
     while True:
         try:
             connection, _peer = relay.accept()
@@ -144,7 +167,7 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
             return
         with connection:
             subprocess.Popen(
-                [*_ssh(lab), f"bash -c {shlex.quote(there)}"],
+                [*_ssh(lab), f"bash -c {shlex.quote(remote)}"],
                 stdin=connection,
                 stdout=connection,
                 stderr=subprocess.DEVNULL,
@@ -152,14 +175,14 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def stranger(room, lab) -> Stranger:
-    """A second machine beside the lab host, which knows nothing of it and is nobody's administrator."""
-    with Stranger(room) as machine:
+def stranger(lab_directory, lab) -> Stranger:
+    """A second machine on the lab's network, in no administrator's network."""
+    with Stranger(lab_directory) as machine:
         yield machine
 
 
 def _ssh(lab: dict, *options: str) -> list[str]:
-    """An ssh command line to the lab host; a throwaway host's key is not remembered."""
+    """An ssh command line to the lab host; the host key of a throwaway host is not kept."""
     ssh = lab["ssh"]
     settings = ["BatchMode=yes", "ConnectTimeout=10", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
     given = [word for setting in settings for word in ("-o", setting)]
@@ -178,7 +201,7 @@ def _ssh(lab: dict, *options: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def prompts(lab) -> Prompts:
-    """The exchange's Spanish prompts, as its own files have them."""
+    """The exchange's Spanish prompts, read from its files."""
     archive = subprocess.run(
         [*_ssh(lab), "tar -cz -C /var/lib/asterisk/sounds/es ."], capture_output=True, timeout=60, check=True
     )
@@ -186,38 +209,38 @@ def prompts(lab) -> Prompts:
 
 
 class Telephones:
-    """What a test dials and answers with; everything is hung up and unregistered when it is over."""
+    """Callers and registered phones of a test; all calls and registrations end with it."""
 
     def __init__(self, lab: dict, prompts: Prompts, stack: ExitStack):
         self.lab, self.prompts, self.stack = lab, prompts, stack
 
     def account(self, number: str, password: str | None = None) -> sipp.Account:
-        """The account of a phone; password replaces the right one."""
+        """The account of a phone; `password` replaces the right one."""
         known = self.lab["phones"].get(number, {}).get("password")
         return sipp.Account(number, password or known, self.lab["host"], self.lab["sip"]["udp"])
 
     def dial(self, caller: str, number: str, answered: bool = True, **more) -> sipp.Line:
-        """Call a number from a phone that need not be registered; answered: wait until it is."""
+        """Call a number from a phone, registered or not; `answered`: wait until the call is answered."""
         line = sipp.Line(self.stack, self.account(caller), number, self.prompts, **more)
         assert not answered or line.answered(), line
         return line
 
     def answering(self, number: str, seconds: float = 0.2) -> sipp.Phone:
-        """A registered phone that answers each call after ringing so long."""
+        """A registered phone that answers each call after ringing for `seconds`."""
         return sipp.Phone(self.stack, self.account(number), "answer", seconds=seconds)
 
     def ringing(self, number: str) -> sipp.Phone:
-        """A registered phone that nobody answers."""
+        """A registered phone that rings and does not answer."""
         return sipp.Phone(self.stack, self.account(number), "ring")
 
     def refusing(self, number: str, how: str = "busy") -> sipp.Phone:
-        """A registered phone that refuses each call: busy (486) or decline (603)."""
+        """A registered phone that rejects each call: busy (486) or decline (603)."""
         return sipp.Phone(self.stack, self.account(number), how)
 
 
 @pytest.fixture
 def telephones(lab, prompts, on_lab) -> Telephones:
-    """Telephones by SIPp for one test; the next one begins when the exchange has done with all calls of this one."""
+    """SIPp telephones for one test, which ends when the exchange has no more active calls."""
     with ExitStack() as stack:
         yield Telephones(lab, prompts, stack)
     sipp.within(8, lambda: on_lab("asterisk -rx 'core show channels count'").startswith("0 active channels"))
@@ -225,29 +248,31 @@ def telephones(lab, prompts, on_lab) -> Telephones:
 
 @pytest.fixture
 def records(database):
-    """A function that waits for the call records written since the test began, and gives them as dictionaries.
+    """A function that waits for the call records written since the start of the test; returns them as dictionaries.
 
-    count: how many are expected; a moment more is waited for one too many.
+    count: the expected number; it waits a moment longer to notice a record too many.
     """
 
-    def ask(begun: int = 0) -> list[dict]:
+    def read(begun: int = 0) -> list[dict]:
         with database.cursor() as cursor:
             cursor.execute("SELECT * FROM cdr WHERE id > %s ORDER BY id", (begun,))
-            return [dict(zip([column.name for column in cursor.description], row)) for row in cursor.fetchall()]
+            return [
+                dict(zip([column.name for column in cursor.description], row, strict=True)) for row in cursor.fetchall()
+            ]
 
-    begun = max((row["id"] for row in ask()), default=0)
+    begun = max((row["id"] for row in read()), default=0)
 
     def new(count: int = 1, seconds: float = 8) -> list[dict]:
-        sipp.within(seconds, lambda: len(ask(begun)) >= count)
+        sipp.within(seconds, lambda: len(read(begun)) >= count)
         time.sleep(0.7)
-        return ask(begun)
+        return read(begun)
 
     return new
 
 
 @pytest.fixture
 def inbox(on_lab):
-    """A function that lists the new messages of a mailbox; all mailboxes are emptied before and after the test."""
+    """A function that lists the new messages of a mailbox; mailboxes are empty before and after the test."""
     empty = f"find {VOICEMAIL} -name 'msg*' -delete"
     on_lab(empty)
 

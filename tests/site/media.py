@@ -1,11 +1,13 @@
-"""The ear, mouth and fingers of a telephone under test: PCMU and telephone events over RTP (RFC 3550, RFC 4733).
+"""The RTP media of a test telephone: PCMU audio and telephone events (RFC 3550, RFC 4733).
 
-What is sent is not sound but a random mark, repeated, with no byte that a conference or a recording would change; the
-far end counts the mark in what it hears. What is received is kept, in the order it came, to be compared with prompts.
+The audio sent is a random byte pattern, the mark, repeated. It has only values that a conference or a recording does
+not alter, so the other party can count it in what it receives. Received audio is kept in order, to be compared with
+prompts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import select
 import socket
@@ -16,18 +18,18 @@ from collections import deque
 
 FRAME_SECONDS = 0.02
 FRAME_SAMPLES = 160
-EVENT = 101  # the payload type that the scenarios offer for telephone events
+EVENT = 101  # payload type that the SIPp scenarios offer for telephone events
 KEYS = "0123456789*#"
 HEADER = struct.Struct("!BBHII")
-# What comes back from a mixer as it went: not the two loudest of the eight segments of PCMU, since four who talk at
-# once would overflow its sum, and not the two zeros, which become one.
+# Values that a mixer returns unaltered: without the two loudest of the eight segments of PCMU, since four talkers at
+# once would overflow the sum, and without the two zeros, which become one.
 QUIET = [value for value in range(256) if value & 0x60 and value not in (0x7F, 0xFF)]
 
 
 class Media:
-    """One RTP socket of this machine, driven by a thread of its own until close().
+    """One RTP socket of this machine, served by a thread until close().
 
-    host: the local IPv4 address; the port is chosen by the system.
+    host: the local IPv4 address; the system chooses the port.
     """
 
     def __init__(self, host: str):
@@ -37,11 +39,11 @@ class Media:
         self.mark = bytes(secrets.choice(QUIET) for _ in range(16))
         self.source = secrets.randbits(32)
         self.remote: tuple[str, int] | None = None
-        self.talking = True  # else silence is sent
-        self.heard = bytearray()  # PCMU as it came
-        self.keys = ""  # what the far end pressed
+        self.talking = True  # otherwise it sends silence
+        self.heard = bytearray()  # received PCMU
+        self.keys = ""  # keys that the other party pressed
         self._keyed = None
-        self._seen: deque[tuple[int, int]] = deque(maxlen=64)  # of late duplicates
+        self._seen: deque[tuple[int, int]] = deque(maxlen=64)  # to skip duplicates
         self._plan: deque[tuple[int, int, bool]] = deque()  # telephone events to send, one entry a frame
         self._sequence = self._time = self._event_time = 0
         self._closed = False
@@ -49,11 +51,11 @@ class Media:
         self._thread.start()
 
     def open(self, host: str, port: int) -> None:
-        """Begin to send to the exchange."""
+        """Start sending to the exchange."""
         self.remote = (host, port)
 
     def press(self, keys: str, seconds: float = 0.1, pause: float = 0.1, wait: bool = True) -> None:
-        """Press keys one after another, each so long and with such a pause; returns when all are sent, if asked to."""
+        """Press keys one after another, for `seconds` each, `pause` apart; `wait`: return when all are sent."""
         for key in keys:
             for frame in range(round(seconds / FRAME_SECONDS)):
                 self._plan.append((KEYS.index(key), frame + 1, False))
@@ -63,11 +65,11 @@ class Media:
             time.sleep(FRAME_SECONDS)
 
     def frames_of(self, other: Media, since: int = 0) -> float:
-        """How many frames of another party have been heard, counted from an offset in what was heard."""
+        """The number of frames of another party in the received audio after an offset."""
         return self.heard.count(other.mark, since) * len(self.mark) / FRAME_SAMPLES
 
     def close(self) -> None:
-        """Fall silent and give the port back."""
+        """Stop sending and release the port."""
         self._closed = True
         self._thread.join()
         self.socket.close()
@@ -83,26 +85,24 @@ class Media:
                     self._send()
 
     def _send(self) -> None:
-        """Send what belongs into this frame: a telephone event, or the mark."""
+        """Send the next frame: a telephone event or audio."""
         self._time += FRAME_SAMPLES
         key, frame, last = self._plan.popleft() if self._plan else (-1, 0, False)
         if key < 0:
-            sound = self.mark * (FRAME_SAMPLES // len(self.mark)) if self.talking else b"\xff" * FRAME_SAMPLES
-            self._packet(0, self._time, sound, first=self._sequence == 0)
+            audio = self.mark * (FRAME_SAMPLES // len(self.mark)) if self.talking else b"\xff" * FRAME_SAMPLES
+            self._packet(0, self._time, audio, first=self._sequence == 0)
             return
         if frame == 1 and not last:
             self._event_time = self._time
-        for _copy in range(3 if last else 1):  # the end of an event is said three times
+        for _copy in range(3 if last else 1):  # the end of an event is sent three times
             event = struct.pack("!BBH", key, 0x80 * last | 10, frame * FRAME_SAMPLES)
             self._packet(EVENT, self._event_time, event, first=frame == 1 and not last)
 
     def _packet(self, kind: int, stamp: int, payload: bytes, first: bool) -> None:
         self._sequence = self._sequence + 1 & 0xFFFF
         head = HEADER.pack(0x80, kind | 0x80 * first, self._sequence, stamp & 0xFFFFFFFF, self.source)
-        try:
+        with contextlib.suppress(ConnectionError):  # an ICMP error: the exchange has hung up
             self.socket.sendto(head + payload, self.remote)
-        except ConnectionError:  # an ICMP answer: the exchange has hung up
-            pass
 
     def _receive(self) -> None:
         try:

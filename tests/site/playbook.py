@@ -1,30 +1,34 @@
-"""The project's playbooks, run on a lab host as its owner would."""
+"""Run the project's playbooks on a lab host, as an administrator does."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+RELOADS = re.compile(r"^RUNNING HANDLER \[labredes\.pbx\.\w+ : Reload.*?\n\n", re.MULTILINE | re.DOTALL)
 
 
 def play(
-    room: Path,
+    directory: Path,
     *arguments: str,
     playbook: str = "site.yml",
     environment: dict[str, str] | None = None,
     seconds: float = 400,
     **options: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a playbook on the host of the lab directory `room`; whether it ended well is for the caller to see.
+    """Run a playbook on the host of a lab directory; the caller checks the exit code.
 
     options: as of subprocess.run.
     """
     program = Path(sys.executable).with_name("ansible-playbook")
     return subprocess.run(
-        [program, playbook, "-i", room / "inventory", *arguments],
+        [program, playbook, "-i", directory / "inventory", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -33,3 +37,32 @@ def play(
         check=False,
         **options,
     )
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result of a run of site.yml: the number of changes, and the modules that were reloaded."""
+
+    changed: int
+    reloaded: list[str]
+
+
+class Exchange:
+    """The exchange of a lab host, which runs with the data of its inventory or with other data."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.data: dict[str, object] = {}
+
+    def apply(self, **data: object) -> Run:
+        """Run the part of site.yml for the exchange, with other data if there is any."""
+        self.data = data
+        done = play(self.directory, "--tags=pbx", "-e", json.dumps(data), seconds=120)
+        assert done.returncode == 0, done.stdout[-3000:]
+        reloaded = re.findall(r"^changed: .*\(item=(\w+)\)", "".join(RELOADS.findall(done.stdout)), re.MULTILINE)
+        return Run(max(map(int, re.findall(r"changed=(\d+)", done.stdout))), sorted(reloaded))
+
+    def ensure(self, **data: object) -> None:
+        """Run it only if the exchange has other data."""
+        if self.data != data:
+            self.apply(**data)

@@ -1,7 +1,7 @@
-"""Which of the exchange's prompts a caller heard, by their samples.
+"""Recognise the exchange's prompts in the audio that a caller received.
 
-The exchange plays a prompt's wav file as PCMU without changing it: what a caller hears holds the file's own bytes. So
-a few loud pieces of each file, looked for in what was heard, tell which prompt it was, and that it was all of it.
+The exchange plays a prompt's wav file as PCMU without altering it, so the audio contains the bytes of the file. A few
+loud pieces of each file, searched in the audio, show which prompt was played and whether it was complete.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ PIECES = 5
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt: its length in samples, and (offset, bytes) of some of its loud pieces, as PCMU."""
+    """A prompt: its length in samples, and some of its loud pieces as (offset, PCMU bytes)."""
 
     name: str
     samples: int
     pieces: tuple[tuple[int, bytes], ...]
 
     def find(self, audio: bytes, since: int = 0) -> int:
-        """Where in audio the prompt begins that one of its first two pieces tells after an offset, or -1."""
+        """The offset in audio where the prompt starts, found by one of its first two pieces after `since`, or -1."""
         found = [(audio.find(piece, since), offset) for offset, piece in self.pieces[:2]]
         return min((max(0, place - offset) for place, offset in found if place >= 0), default=-1)
 
     def whole(self, audio: bytes, since: int = 0) -> bool:
-        """Whether nearly all pieces are in audio, in their order and as far apart as in the file, within a frame or two."""
+        """Whether all pieces but one are in audio, in order and as far apart as in the file, within two frames."""
         kept = 0
         for place, (offset, piece) in enumerate(self.pieces):
             start = audio.find(piece, since)
@@ -63,7 +63,7 @@ class Prompts(dict):
         return prompts
 
     def heard(self, audio: bytes) -> list[str]:
-        """The names of all prompts heard, in their order; of the same sound under two names, both."""
+        """The names of all prompts heard, in order; both names of a recording that has two."""
         found = []
         for name, prompt in self.items():
             place = prompt.find(audio)
@@ -74,8 +74,8 @@ class Prompts(dict):
 
 
 def _prompt(name: str, content: bytes) -> Prompt:
-    with wave.open(io.BytesIO(content)) as sound:
-        samples = array("h", sound.readframes(sound.getnframes()))
+    with wave.open(io.BytesIO(content)) as recording:
+        samples = array("h", recording.readframes(recording.getnframes()))
     count = max(1, min(PIECES, len(samples) // (2 * PIECE)))
     span = len(samples) // count
     pieces = []
@@ -88,7 +88,7 @@ def _prompt(name: str, content: bytes) -> Prompt:
 
 
 def _ulaw(sample: int) -> int:
-    """PCMU of a 16-bit sample as the exchange's table has it, whose entries are good for four samples each."""
+    """PCMU of a 16-bit sample as in the exchange's table, which has one entry for four samples."""
     sample |= 3
     sign = 0x80 if sample < 0 else 0
     size = min(abs(sample), 32635) + 0x84

@@ -1,8 +1,8 @@
-"""Telephones by SIPp, a SIP implementation that is not ours, to check an exchange from outside.
+"""Telephones by SIPp, an independent SIP implementation, to test an exchange from outside.
 
-Every run is bounded in time, leaves its files in a directory of its own that is removed, and needs
-no privilege. SIPp does the signalling; RTP is sent and counted by the collection's own Stream,
-whose frames tell whose they are (SIPp 3.6 counts only what it sends).
+Every run has a time limit, keeps its files in a temporary directory, and needs no privileges. SIPp does the
+signalling. RTP is sent and counted by the collection's Stream, whose frames identify their sender, or by Media
+(SIPp 3.6 counts only what it sends).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +24,14 @@ from media import Media
 from prompts import Prompts
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "sipp"
-STEP_SECONDS = 10  # for one SIPp step: a registration, setting up a call, hanging up
+STEP_SECONDS = 10  # limit for a registration, for setting up a call, and for hanging up
 
 
 @dataclass(frozen=True)
 class Account:
     """A phone's account at an exchange; host is the exchange's address, port its UDP port.
 
-    relay: where SIPp sends to instead, over TCP; port is then the exchange's port behind it.
+    relay: TCP address that SIPp connects to instead; port is then the exchange's port behind the relay.
     """
 
     number: str
@@ -42,12 +43,12 @@ class Account:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one SIPp run came to.
+    """The result of one SIPp run.
 
-    code: the last final SIP response to the scenario's own request (None: there was none).
-    codes: every response to it, challenges included.
-    exit: SIPp's exit status; 0 if the scenario was completed to its end.
-    text: the last lines SIPp wrote about errors, for a failed assertion to show.
+    code: the last final SIP response to the scenario's own request, or None.
+    codes: all responses to it, challenges included.
+    exit: SIPp's exit status; 0 if the scenario was completed.
+    text: the end of SIPp's error file, which a failed assertion shows.
     """
 
     code: int | None
@@ -60,8 +61,8 @@ class Outcome:
 class Talk:
     """A call, and its RTP in frames of 20 ms.
 
-    caller, callee: the Outcome of each SIPp (callee None: nobody of ours was to answer).
-    sent: frames each party sent. caller_heard, callee_heard: frames of the other party, each counted once.
+    caller, callee: the Outcome of each SIPp (callee None: no SIPp was to answer).
+    sent: frames each party sent. caller_heard, callee_heard: frames received from the other party, without duplicates.
     prompt: packets the caller received that neither party sent, such as an announcement.
     """
 
@@ -74,16 +75,17 @@ class Talk:
 
 
 def register(account: Account, local_port: int, expires: int = 120) -> Outcome:
-    """Register an account at this machine's local_port for expires seconds; 0 ends the registration."""
-    with tempfile.TemporaryDirectory() as place:
-        command = _command(account, "register", account.number, Path(place), local_port)
-        return _finish(_start([*command, "-key", "expires", str(expires)]), Path(place), "REGISTER", STEP_SECONDS)
+    """Register an account with contact port local_port for `expires` seconds; 0 removes the registration."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        command = _command(account, "register", account.number, directory, local_port)
+        return _finish(_start([*command, "-key", "expires", str(expires)]), directory, "REGISTER", STEP_SECONDS)
 
 
 def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Account, int] | None = None) -> Talk:
-    """Call number as account, send RTP for so many seconds if it is answered, and hang up.
+    """Call a number, send RTP for `seconds` if the call is answered, and hang up.
 
-    callee: an account and the local port it was registered at, to answer the call there and send RTP too.
+    callee: an account and the local port it is registered with, to answer the call and send RTP as well.
     """
     with ExitStack() as stack:
         caller = Leg(stack, account.host)
@@ -91,7 +93,7 @@ def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Acco
         if answerer:
             answerer.start(*callee, scenario="uas", service=callee[0].number)
             _listening(answerer.process, *callee)
-        # SIPp hangs up a little after the last frame, so that the last one can arrive.
+        # SIPp hangs up a moment after the last frame, so that it can arrive.
         caller.start(
             account,
             free_port(account.host),
@@ -104,12 +106,12 @@ def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Acco
             str(int(seconds * 1000) + 600),
         )
         _talk(account.host, caller, answerer, int(seconds * 50))
-        outcome = _finish(caller.process, caller.place, "INVITE", STEP_SECONDS)
+        outcome = _finish(caller.process, caller.directory, "INVITE", STEP_SECONDS)
         if answerer and outcome.code != 200:
-            answerer.process.kill()  # nobody will call it any more
+            answerer.process.kill()  # no call will come any more
         return Talk(
             outcome,
-            _finish(answerer.process, answerer.place, "INVITE", STEP_SECONDS) if answerer else None,
+            _finish(answerer.process, answerer.directory, "INVITE", STEP_SECONDS) if answerer else None,
             caller.stream.sent,
             len(caller.stream.received),
             len(answerer.stream.received) if answerer else 0,
@@ -118,30 +120,31 @@ def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Acco
 
 
 class Leg:
-    """One party of a call: a SIPp process, its directory and its RTP stream; the stack ends and removes all three."""
+    """One party of a call: a SIPp process, its directory and its RTP stream, all of which the stack cleans up."""
 
     def __init__(self, stack: ExitStack, host: str):
-        self.place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.stream = Stream(local_address(host))
         stack.callback(self.stream.close)
         self.stack = stack
 
     def start(self, account: Account, local_port: int, scenario: str, service: str, *more: str) -> None:
-        """Run a scenario that names our stream's port in its SDP and logs the exchange's."""
-        command = _command(account, scenario, service, self.place, local_port)
-        command += ["-key", "rtp_port", str(self.stream.port), "-trace_logs", "-log_file", str(self.place / "log")]
+        """Run a scenario that offers the stream's port in its SDP and logs the port of the exchange."""
+        command = _command(account, scenario, service, self.directory, local_port)
+        command += ["-key", "rtp_port", str(self.stream.port), "-trace_logs", "-log_file", str(self.directory / "log")]
         self.process = _start([*command, *more])
         self.stack.callback(_end, self.process)
 
     def rtp_port(self) -> int | None:
-        """The RTP port of the exchange, once SIPp has logged it."""
-        return _rtp_port(self.place)
+        """The RTP port of the exchange, or None until SIPp has logged it."""
+        return _rtp_port(self.directory)
 
 
 class Line:
-    """One call of a phone under test, led step by step: dial, hear, press keys, hang up or be hung up on.
+    """One outgoing call of a phone, controlled step by step: dial, hear, press keys, hang up.
 
-    display: the name the caller gives itself, quotes and all, as bytes or text; talking: or silent at first; the stack ends the call at the latest.
+    display: the display name in From, with its quotes; talking: whether it sends audio from the start. The stack ends
+    the call at the latest.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class Line:
         talking: bool = True,
     ):
         self.account, self.prompts = account, prompts
-        self.place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.media = Media(local_address(account.host))
         self.media.talking = talking
         stack.callback(self.media.close)
@@ -162,7 +165,7 @@ class Line:
         self.port = free_port(account.host)
         self.process = _start(
             [
-                *_command(account, "dial", number, self.place, self.port, seconds=300),
+                *_command(account, "dial", number, self.directory, self.port, seconds=300),
                 "-cid_str",
                 self.call_id,
                 "-key",
@@ -176,37 +179,37 @@ class Line:
                 str(self.media.port),
                 "-trace_logs",
                 "-log_file",
-                str(self.place / "log"),
+                str(self.directory / "log"),
             ]
         )
         stack.callback(_end, self.process)
         stack.callback(self.hang_up)
-        self.since = 0  # what was heard before this offset was asked about already
+        self.since = 0  # offset in the received audio after which prompts are searched
 
     def answered(self, seconds: float = STEP_SECONDS) -> bool:
-        """Wait until the exchange answers. False if it refuses, or has not answered in so many seconds."""
+        """Wait until the exchange answers; False if it rejects the call or does not answer within `seconds`."""
         within(seconds, lambda: self.open() and self.code == 200 or self.over)
         return self.media.remote is not None and self.code == 200
 
     def open(self) -> bool:
-        """Whether there is RTP, be the call answered or not; it begins with the first question."""
-        port = None if self.media.remote else _rtp_port(self.place)
+        """Whether RTP is possible, before or after the answer; starts sending as soon as it is."""
+        port = None if self.media.remote else _rtp_port(self.directory)
         if port:
             self.media.open(self.account.host, port)
         return self.media.remote is not None
 
     def hears(self, name: str, seconds: float = STEP_SECONDS, whole: bool = True) -> bool:
-        """Wait until the prompt has been heard after the ones asked about before: all of it, or its beginning."""
+        """Wait until a prompt has been heard after the previous one, completely or (`whole` false) its start."""
         if whole:
             return self.hears_any(name, seconds=seconds) == name
         within(seconds, lambda: self.over or self.prompts[name].find(bytes(self.media.heard), self.since) >= 0)
         found = self.prompts[name].find(bytes(self.media.heard), self.since)
-        if found >= 0:  # not to be found again by its second piece
+        if found >= 0:  # so that its second piece does not match again
             self.since = found + self.prompts[name].pieces[:2][-1][0] + 1
         return found >= 0
 
     def hears_any(self, *names: str, seconds: float = STEP_SECONDS) -> str | None:
-        """Wait until one of these prompts has been heard to its end, and say which."""
+        """Wait until one of these prompts has been heard to its end, and return its name."""
         since = self.since
         deadline = time.monotonic() + seconds
         while True:
@@ -216,30 +219,30 @@ class Line:
                 if self.prompts[name].whole(audio, since):
                     end = self.prompts[name].find(audio, since) + self.prompts[name].samples
                     self.since = max(self.since, end - 400)
-                    within(2, lambda: self.over or len(self.media.heard) >= end - 200)
+                    within(2, lambda end=end: self.over or len(self.media.heard) >= end - 200)
                     return name
             if over:
                 return None
             time.sleep(0.05)
 
     def heard(self) -> list[str]:
-        """Every prompt of the exchange that has been heard so far."""
+        """All prompts of the exchange that have been heard so far."""
         return self.prompts.heard(bytes(self.media.heard))
 
     def hears_party(self, other: Media, seconds: float = STEP_SECONDS, frames: int = 25) -> bool:
-        """Wait until so many more frames of another party have been heard than until now."""
+        """Wait until `frames` more frames of another party have been heard."""
         since = len(self.media.heard)
         return within(seconds, lambda: self.media.frames_of(other, since) >= frames)
 
-    def sound(self, seconds: float) -> float:
-        """Which part of the next seconds is not silence: 0 for no RTP at all or silent frames, up to 1."""
+    def audible(self, seconds: float) -> float:
+        """The share of the next seconds that is not silence: 0 without RTP or with silent frames, up to 1."""
         since = len(self.media.heard)
         time.sleep(seconds)
         loud = sum(value & 0x7F < 0x70 for value in self.media.heard[since:])
         return loud / (8000 * seconds)
 
     def leaves_message(self) -> bool:
-        """Pass over a mailbox's instructions, speak for a moment after the beep, and hang up; False if there was no beep."""
+        """Skip a mailbox's instructions, talk after the beep, and hang up; False if there was no beep."""
         self.media.press("#")
         beeped = self.hears("beep")
         self.media.talking = True
@@ -249,29 +252,31 @@ class Line:
 
     @property
     def over(self) -> bool:
-        """Whether the call has ended, on whichever side."""
+        """Whether the call has ended, from either side."""
         return self.process.poll() is not None
 
     def ended(self, seconds: float = STEP_SECONDS) -> bool:
-        """Wait until the exchange has ended the call; False if it has not, or we had hung up."""
+        """Wait until the exchange has ended the call; False if it has not, or this side has hung up."""
         within(seconds, lambda: self.over)
-        return bool(re.search(r"^BYE ", _received(_read(self.place / "messages")), re.MULTILINE))
+        return bool(re.search(r"^BYE ", _received(_read(self.directory / "messages")), re.MULTILINE))
 
     def hang_up(self) -> None:
-        """End the call, if it has not ended."""
+        """End the call if it is still up: the scenario hangs up when it receives an INFO."""
         deadline = time.monotonic() + 3
         while not self.over and time.monotonic() < deadline:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as teller:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
                 here = local_address(self.account.host)
-                teller.bind((here, 0))
-                teller.sendto(
-                    (
-                        f"INFO sip:x@{here}:{self.port} SIP/2.0\r\nVia: SIP/2.0/UDP {here}:{teller.getsockname()[1]};branch=z9hG4bKx\r\n"
-                        f"From: <sip:x@{here}>;tag=x\r\nTo: <sip:x@{here}>\r\nCall-ID: {self.call_id}\r\nCSeq: 1 INFO\r\n"
-                        "Content-Length: 0\r\n\r\n"
-                    ).encode(),
-                    (here, self.port),
-                )
+                control.bind((here, 0))
+                lines = [
+                    f"INFO sip:x@{here}:{self.port} SIP/2.0",
+                    f"Via: SIP/2.0/UDP {here}:{control.getsockname()[1]};branch=z9hG4bKx",
+                    f"From: <sip:x@{here}>;tag=x",
+                    f"To: <sip:x@{here}>",
+                    f"Call-ID: {self.call_id}",
+                    "CSeq: 1 INFO",
+                    "Content-Length: 0",
+                ]
+                control.sendto("".join(line + "\r\n" for line in [*lines, ""]).encode(), (here, self.port))
             within(1, lambda: self.over)
 
     @property
@@ -280,31 +285,31 @@ class Line:
         return self.outcome().code
 
     def outcome(self) -> Outcome:
-        """What the call has come to so far."""
-        codes = _codes(_read(self.place / "messages"), "INVITE")
+        """The result of the call so far."""
+        codes = _codes(_read(self.directory / "messages"), "INVITE")
         return Outcome(
             next((code for code in reversed(codes) if code >= 200), None),
             codes,
             self.process.poll(),
-            _read(self.place / "errors")[-2000:],
+            _read(self.directory / "errors")[-2000:],
         )
 
     def __repr__(self) -> str:
-        """What a failed assertion shows."""
+        """The text that a failed assertion shows."""
         return (
             f"<{self.account.number}'s call: {self.outcome()}, heard {len(self.media.heard) // 8000} s: {self.heard()}>"
         )
 
 
 class Phone:
-    """A registered phone that meets every call alike: the scenario answer, ring, busy or decline.
+    """A registered phone that handles every call by one scenario: answer, ring, busy or decline.
 
-    seconds: how long it rings before it answers.
+    seconds: ringing time before it answers.
     """
 
     def __init__(self, stack: ExitStack, account: Account, scenario: str, seconds: float = 0.2):
         self.account = account
-        self.place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.media = Media(local_address(account.host))
         stack.callback(self.media.close)
         self.port = free_port(account.host)
@@ -312,7 +317,7 @@ class Phone:
         assert self.registration.code == 200, self.registration
         self.process = _start(
             [
-                *_command(account, scenario, account.number, self.place, self.port, seconds=300, calls=1000),
+                *_command(account, scenario, account.number, self.directory, self.port, seconds=300, calls=1000),
                 "-d",
                 str(round(seconds * 1000)),
                 "-key",
@@ -320,49 +325,49 @@ class Phone:
                 str(self.media.port),
                 "-trace_logs",
                 "-log_file",
-                str(self.place / "log"),
+                str(self.directory / "log"),
             ]
         )
         stack.callback(self.leave)
         _listening(self.process, account, self.port)
 
     def leave(self) -> None:
-        """End the registration, as a phone that is switched off properly."""
+        """Unregister, like a phone that is switched off."""
         _end(self.process)
         register(self.account, self.port, expires=0)
 
     @property
     def invited(self) -> int:
-        """How many calls have come."""
+        """The number of calls received."""
         return len(set(re.findall(r"^INVITE .*?^Call-ID: (\S+)", self.trace(), re.MULTILINE | re.DOTALL)))
 
     def callers(self) -> list[str]:
-        """The From of each call that came."""
+        """The From header of each call received."""
         return re.findall(r"^INVITE .*?^From: ([^\n]*)", self.trace(), re.MULTILINE | re.DOTALL)
 
     def talks(self, seconds: float = STEP_SECONDS) -> bool:
-        """Wait for a call, and begin to send RTP to it."""
-        within(seconds, lambda: _rtp_port(self.place))
-        if port := _rtp_port(self.place):
+        """Wait for a call and start sending RTP in it."""
+        within(seconds, lambda: _rtp_port(self.directory))
+        if port := _rtp_port(self.directory):
             self.media.open(self.account.host, port)
         return bool(port)
 
     def messages(self) -> list[tuple[bool, int]]:
-        """Every message-waiting indication that came: (waiting, number of new messages)."""
-        told = re.findall(
+        """All message-waiting indications received: (waiting, number of new messages)."""
+        found = re.findall(
             r"^Messages-Waiting: (yes|no)(?:.*?^Voice-Message: (\d+)/)?", self.trace(), re.MULTILINE | re.DOTALL
         )
-        return [(waiting == "yes", int(new or 0)) for waiting, new in told]
+        return [(waiting == "yes", int(new or 0)) for waiting, new in found]
 
     def trace(self) -> str:
-        """All that came from the exchange."""
-        return _received(_read(self.place / "messages"))
+        """All messages received from the exchange."""
+        return _received(_read(self.directory / "messages"))
 
 
-def within(seconds: float, happens) -> bool:
-    """Wait until happens() is true; False if it is not in so many seconds."""
+def within(seconds: float, condition: Callable[[], object]) -> bool:
+    """Wait until condition() is true; False if it is not within `seconds`."""
     deadline = time.monotonic() + seconds
-    while not happens():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -370,7 +375,7 @@ def within(seconds: float, happens) -> bool:
 
 
 def _talk(host: str, caller: Leg, answerer: Leg | None, frames: int) -> None:
-    """Drive the streams until the caller's SIPp has ended the call; they start when the caller's call is answered."""
+    """Serve the streams, which start when the call is answered, until the caller's SIPp has ended it."""
     legs = [leg for leg in (caller, answerer) if leg]
     others = {caller: answerer, answerer: caller}
     deadline = time.monotonic() + 2 * STEP_SECONDS + frames / 50
@@ -383,14 +388,14 @@ def _talk(host: str, caller: Leg, answerer: Leg | None, frames: int) -> None:
 
 
 def local_address(host: str) -> str:
-    """The address this machine has towards host."""
+    """This machine's address on the route to host."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host, 9))
         return probe.getsockname()[0]
 
 
 def free_port(host: str) -> int:
-    """A free UDP port of this machine towards host."""
+    """A free UDP port at this machine's address on the route to host."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((local_address(host), 0))
         return probe.getsockname()[1]
@@ -400,12 +405,12 @@ def _command(
     account: Account,
     scenario: str,
     service: str,
-    place: Path,
+    directory: Path,
     local_port: int,
     seconds: int = 3 * STEP_SECONDS,
     calls: int = 1,
 ) -> list[str]:
-    """The part of SIPp's command line that every scenario has."""
+    """The part of SIPp's command line that all scenarios share."""
     local = local_address(account.host)
     return [
         "sipp",
@@ -416,7 +421,7 @@ def _command(
         "-m",
         str(calls),
         "-nostdin",
-        "-aa",  # answers OPTIONS, by which the exchange asks whether the phone is there
+        "-aa",  # answers the OPTIONS by which the exchange qualifies a phone
         "-i",
         local,
         "-p",
@@ -434,15 +439,15 @@ def _command(
         str(max(STEP_SECONDS, seconds // 3) * 1000),
         "-trace_msg",
         "-message_file",
-        str(place / "messages"),
+        str(directory / "messages"),
         "-trace_err",
         "-error_file",
-        str(place / "errors"),
+        str(directory / "errors"),
     ]
 
 
 def _transport(account: Account, scenario: str) -> list[str]:
-    """UDP, or TCP with the account's relay, which calls a SIPp that waits for calls."""
+    """UDP, or TCP to the account's relay; a SIPp that waits for calls is called by the relay."""
     if not account.relay:
         return []
     return ["-t", "t1", *([] if scenario == "uas" else ["-rsa", f"{account.relay[0]}:{account.relay[1]}"])]
@@ -458,19 +463,19 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _finish(process: subprocess.Popen, place: Path, method: str, seconds: float) -> Outcome:
-    """Wait for SIPp to end, kill it if it does not, and read its traces."""
+def _finish(process: subprocess.Popen, directory: Path, method: str, seconds: float) -> Outcome:
+    """Wait until SIPp ends, kill it if it does not, and read its traces."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         _end(process)
-    codes = _codes(_read(place / "messages"), method)
+    codes = _codes(_read(directory / "messages"), method)
     final = [code for code in codes if code >= 200]
-    return Outcome(final[-1] if final else None, codes, process.returncode, _read(place / "errors")[-2000:])
+    return Outcome(final[-1] if final else None, codes, process.returncode, _read(directory / "errors")[-2000:])
 
 
 def _codes(trace: str, method: str) -> tuple[int, ...]:
-    """The status codes of the responses to method that a message trace says were received."""
+    """The status codes of the responses to method that were received, from a message trace."""
     found = []
     for message in _messages(trace):
         status = re.match(r"SIP/2\.0 (\d{3})", message)
@@ -480,23 +485,23 @@ def _codes(trace: str, method: str) -> tuple[int, ...]:
 
 
 def _messages(trace: str) -> list[str]:
-    """The messages that a message trace says were received."""
+    """The messages that were received, from a message trace."""
     return re.findall(r"message received.*?\n\n(.*?)(?=\n-{20,}|\Z)", trace.replace("\r", ""), re.DOTALL)
 
 
 def _received(trace: str) -> str:
-    """The messages that a message trace says were received, as one text."""
+    """The messages that were received, from a message trace, as one text."""
     return "\n".join(_messages(trace))
 
 
-def _rtp_port(place: Path) -> int | None:
-    """The RTP port of the exchange in the last call of a SIPp, once it has logged it."""
-    ports = re.findall(r"rtp (\d+)\s", _read(place / "log"))
+def _rtp_port(directory: Path) -> int | None:
+    """The RTP port of the exchange in the last call of a SIPp, or None until it is logged."""
+    ports = re.findall(r"rtp (\d+)\s", _read(directory / "log"))
     return int(ports[-1]) if ports else None
 
 
 def _listening(process: subprocess.Popen, account: Account, port: int) -> None:
-    """Return once SIPp has bound its port: a call before that would find nobody."""
+    """Wait until SIPp has bound its port, so that a call finds it."""
     deadline = time.monotonic() + STEP_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM if account.relay else socket.SOCK_DGRAM) as probe:
@@ -505,7 +510,7 @@ def _listening(process: subprocess.Popen, account: Account, port: int) -> None:
             except OSError:
                 return
         time.sleep(0.02)
-    raise RuntimeError(f"SIPp does not listen at port {port}")
+    raise RuntimeError(f"SIPp does not listen on port {port}")
 
 
 def _read(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The call centre on 11888, whose menu leads to the phones; one with fewer tries is in test_changes.py."""
+"""The call centre on 11888, whose menu leads to the phones; test_changes.py has one with fewer attempts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 
 
 def choose(line, keys: str, whole: bool = True) -> None:
-    """Wait for the menu, all of it or its first word, and press keys."""
+    """Wait for the menu, completely or for its start, and press keys."""
     assert line.hears("vm-enter-num-to-call", seconds=15, whole=whole), line
     line.media.press(keys)
 
 
 @pytest.mark.parametrize(("choice", "number"), [("1", "6001"), ("3", "6003")])
-def test_a_choice_reaches_its_department(telephones, records, choice, number):
+def test_menu_choice_rings_its_department(telephones, records, choice, number):
     department = telephones.answering(number)
     caller = telephones.dial("6002", "11888", talking=False)
     choose(caller, choice)
@@ -25,7 +25,7 @@ def test_a_choice_reaches_its_department(telephones, records, choice, number):
     assert found == [("6002", "11888", "ANSWERED", f"PJSIP/{number}")]
 
 
-def test_five_wrong_choices_end_the_call_politely(telephones, records):
+def test_five_wrong_choices_end_the_call(telephones, records):
     caller = telephones.dial("6001", "11888", talking=False)
     for wrong in "04*95":
         choose(caller, wrong + "#" * (wrong == "*"), whole=False)
@@ -36,7 +36,7 @@ def test_five_wrong_choices_end_the_call_politely(telephones, records):
     assert [(row["src"], row["dst"], row["disposition"]) for row in records()] == [("6001", "11888", "ANSWERED")]
 
 
-def test_an_engaged_department_does_not_leave_the_caller_in_silence(telephones):
+def test_busy_department_is_announced(telephones):
     telephones.refusing("6003")
     caller = telephones.dial("6001", "11888", talking=False)
     choose(caller, "3")

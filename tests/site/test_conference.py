@@ -1,10 +1,10 @@
-"""The conference on 6000, as the people in it hear it."""
+"""The conference on 6000, as its participants hear it."""
 
 from __future__ import annotations
 
 
-def test_who_comes_to_a_conference_is_told_who_is_there_and_all_hear_it(telephones, records):
-    """Nobody talks while the exchange does, so that it is heard unmixed."""
+def test_participants_hear_each_other_and_announcements(telephones, records):
+    """The participants are silent during announcements, which are then received unmixed."""
     first = telephones.dial("6001", "6000", talking=False)
     assert first.hears("conf-onlyperson"), first
     second = telephones.dial("6002", "6000", talking=False)
@@ -25,6 +25,6 @@ def test_who_comes_to_a_conference_is_told_who_is_there_and_all_hear_it(telephon
     assert first.hears_party(second.media) and second.hears_party(first.media)
     first.hang_up()
     second.hang_up()
-    # Who talks with two others has a record for each of them, all with his call's uniqueid.
+    # A participant of three has a record for each of the other two, all with the uniqueid of the call.
     calls = {row["uniqueid"]: (row["src"], row["dst"], row["disposition"]) for row in records(3)}
     assert sorted(calls.values()) == [(number, "6000", "ANSWERED") for number in ("6001", "6002", "6003")]

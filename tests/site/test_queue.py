@@ -1,4 +1,4 @@
-"""ColaUno on 8001: agents who log in on 7000, phones that join on 7001 and leave on 7002, callers who wait."""
+"""Queue ColaUno on 8001: agents log in on 7000, phones join on 7001 and leave on 7002."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sipp import within
 
 @pytest.fixture
 def shown(on_lab):
-    """A function that gives what the exchange tells of its queue; no phone is in it before and after the test."""
+    """A function that returns `queue show`; the queue has no phones before and after the test."""
 
     def show() -> str:
         return on_lab("asterisk -rx 'queue show ColaUno'")
@@ -25,12 +25,12 @@ def shown(on_lab):
 
 
 def join(telephones, number: str, code: str = "7001"):
-    """Dial a code that the exchange answers with a beep."""
+    """Dial a feature code that the exchange answers with a beep."""
     line = telephones.dial(number, code, talking=False)
     assert line.hears("beep") and line.ended(), line
 
 
-def test_an_agent_logs_in_and_gets_the_next_caller(telephones, records, on_lab):
+def test_logged_in_agent_gets_the_next_caller(telephones, records, on_lab):
     agent = telephones.dial("6001", "7000", talking=False)
     assert agent.hears("agent-loginok"), agent
     assert within(
@@ -44,13 +44,13 @@ def test_an_agent_logs_in_and_gets_the_next_caller(telephones, records, on_lab):
     caller.hang_up()
     assert not agent.ended(2), "the agent stays logged in"
     agent.hang_up()
-    # The agent's one call has a record for each of its bridges, all with its uniqueid; the caller's has one.
+    # The agent's call has a record for each of its bridges, all with its uniqueid; the caller's call has one.
     rows = [(row["uniqueid"], row["src"], row["dst"], row["disposition"]) for row in records(2)]
     assert sorted(row[1:] for row in set(rows)) == [("6001", "7000", "ANSWERED"), ("6002", "8001", "ANSWERED")], rows
     assert sum(row[2] == "8001" for row in rows) == 1, rows
 
 
-def test_a_phone_joins_the_queue_is_called_and_leaves_it(telephones, shown, records):
+def test_phone_joins_gets_a_call_and_leaves(telephones, shown, records):
     phone = telephones.answering("6003")
     join(telephones, "6003")
     assert "PJSIP/6003" in shown()
@@ -69,11 +69,11 @@ def test_all_members_ring_at_once(telephones, shown):
         join(telephones, number)
     caller = telephones.dial("6001", "8001", talking=False)
     assert within(8, lambda: all(phone.invited for phone in phones)), caller
-    assert caller.sound(2) > 0.02, "the caller waits in silence"
+    assert caller.audible(2) > 0.02, "the caller waits in silence"
 
 
-def empty_queue(telephones, on_lab):
-    """A caller is told that nobody is there and let go; no mailbox takes the call."""
+def check_empty_queue(telephones, on_lab):
+    """Check that a caller hears that nobody is available and is hung up on, without leaving a message."""
     before = on_lab("find /var/spool/asterisk/voicemail -name 'msg*' | sort")
     caller = telephones.dial("6001", "8001", talking=False)
     assert caller.hears("vm-nobodyavail"), caller
@@ -81,19 +81,19 @@ def empty_queue(telephones, on_lab):
     assert on_lab("find /var/spool/asterisk/voicemail -name 'msg*' | sort") == before
 
 
-def test_a_caller_of_an_empty_queue_is_told_and_let_go(telephones, shown, on_lab, records):
-    empty_queue(telephones, on_lab)
+def test_empty_queue_is_announced_and_ends_the_call(telephones, shown, on_lab, records):
+    check_empty_queue(telephones, on_lab)
     assert [(row["src"], row["dst"], row["disposition"]) for row in records()] == [("6001", "8001", "ANSWERED")]
 
 
-def test_a_phone_that_is_switched_off_stays_no_dead_member(telephones, shown, on_lab):
+def test_unregistered_member_does_not_hold_the_queue(telephones, shown, on_lab):
     phone = telephones.answering("6003")
     join(telephones, "6003")
     phone.leave()
     assert within(
         5, lambda: "PJSIP/6003" not in shown() or "Unavailable" in shown().split("PJSIP/6003")[1].split("\n")[0]
     )
-    empty_queue(telephones, on_lab)
+    check_empty_queue(telephones, on_lab)
     back = telephones.answering("6003")
-    assert within(6, lambda: "PJSIP/6003" not in shown()), "it is called again, without having joined"
+    assert within(6, lambda: "PJSIP/6003" not in shown()), "it is a member again without having joined"
     assert back.invited == 0

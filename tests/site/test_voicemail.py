@@ -1,26 +1,33 @@
-"""Mailboxes: messages left for phones that nobody answers or that are engaged, and heard again on 6500."""
+"""Mailboxes: messages for phones that do not answer or are busy, and playback on 6500."""
 
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from sipp import within
 
 
 def leave_message(caller, inbox, number: str) -> None:
-    """Once the greeting is over, speak and hang up; the message must be there then."""
+    """Leave a message after the greeting, and check that it is stored."""
     assert caller.leaves_message(), caller
     assert within(5, lambda: len(inbox(number)) == 1), (inbox(number), caller)
 
 
-def test_a_phone_rings_for_30_seconds_before_its_mailbox_answers(on_lab):
-    """test_changes.py waits for it, with fewer seconds."""
-    assert "Dial(PJSIP/${target},30)" in on_lab("asterisk -rx 'dialplan show ring-phone'")
+def test_phone_rings_30_seconds_before_its_mailbox_answers(telephones):
+    """Leaving a message after that is tested in test_changes.py, with a shorter time."""
+    phone = telephones.ringing("6003")
+    caller = telephones.dial("6001", "6003", answered=False, talking=False)
+    assert within(5, lambda: phone.invited == 1), caller
+    start = time.monotonic()
+    assert caller.answered(40), caller
+    assert 28 < time.monotonic() - start < 33
+    assert caller.hears("vm-isunavail"), caller
 
 
 @pytest.mark.parametrize(("how", "greeting"), [("busy", "vm-isonphone"), ("decline", "vm-isunavail")])
-def test_a_refused_call_ends_in_the_mailbox_of_the_phone_that_was_called(telephones, inbox, how, greeting):
+def test_rejected_call_reaches_the_mailbox(telephones, inbox, how, greeting):
     phone = telephones.refusing("6003", how)
     caller = telephones.dial("6001", "6003", talking=False)
     assert phone.invited == 1
@@ -29,14 +36,14 @@ def test_a_refused_call_ends_in_the_mailbox_of_the_phone_that_was_called(telepho
     assert within(5, lambda: (True, 1) in phone.messages()), phone.trace()
 
 
-def test_a_phone_that_is_switched_off_has_its_mailbox_all_the_same(telephones, inbox):
+def test_unregistered_phone_has_its_mailbox(telephones, inbox):
     caller = telephones.dial("6002", "6001", talking=False)
     assert caller.hears("vm-isunavail"), caller
     leave_message(caller, inbox, "6001")
 
 
-def test_the_owner_hears_and_deletes_his_message_with_his_pin(telephones, inbox, lab):
-    """6500 opens the box of the phone that calls, without asking whose."""
+def test_owner_hears_and_deletes_a_message_with_the_pin(telephones, inbox, lab):
+    """6500 opens the mailbox of the calling phone without asking for its number."""
     caller = telephones.dial("6001", "6002", talking=False)
     assert caller.hears("vm-isunavail"), caller
     leave_message(caller, inbox, "6002")
@@ -45,14 +52,14 @@ def test_the_owner_hears_and_deletes_his_message_with_his_pin(telephones, inbox,
     owner.media.press(lab["mailboxes"]["6002"] + "#")
     assert owner.hears("vm-youhave") and owner.hears("vm-INBOX", whole=False), owner
     owner.media.press("1")
-    assert within(20, lambda: owner.media.frames_of(caller.media) > 75), (owner, "does not hear the message")
+    assert within(20, lambda: owner.media.frames_of(caller.media) > 75), (owner, "did not hear the message")
     owner.media.press("7")
     assert owner.hears("vm-deleted"), owner
     owner.hang_up()
     assert within(5, lambda: inbox("6002") == []), inbox("6002")
 
 
-def test_a_wrong_pin_and_the_pin_of_another_open_nothing(telephones, lab):
+def test_wrong_pin_opens_no_mailbox(telephones, lab):
     owner = telephones.dial("6002", "6500", talking=False)
     assert owner.hears("vm-password"), owner
     for pin in ("0000", lab["mailboxes"]["6003"], "8888"):
@@ -62,11 +69,12 @@ def test_a_wrong_pin_and_the_pin_of_another_open_nothing(telephones, lab):
     assert not re.search("vm-youhave|vm-opts|vm-onefor", " ".join(owner.heard())), owner
 
 
-def test_a_mailbox_takes_ten_messages(telephones, inbox, on_lab):
-    place = "/var/spool/asterisk/voicemail/from-internal/6003/INBOX"
-    on_lab(f"""install -d -o asterisk -g asterisk {place} && cd {place} && for n in 0 1 2 3 4 5 6 7 8 9; do
+def test_mailbox_with_ten_messages_is_full(telephones, inbox, on_lab):
+    directory = "/var/spool/asterisk/voicemail/from-internal/6003/INBOX"
+    on_lab(f"""install -d -o asterisk -g asterisk {directory} && cd {directory} && for n in 0 1 2 3 4 5 6 7 8 9; do
         install -o asterisk -g asterisk -m 644 /var/lib/asterisk/sounds/es/vm-sorry.wav msg000$n.wav
-        printf '[message]\\norigtime=1600000000\\nduration=2\\nmsg_id=1600000000-%s\\n' $n > msg000$n.txt; chown asterisk: msg000$n.txt
+        printf '[message]\\norigtime=1600000000\\nduration=2\\nmsg_id=1600000000-%s\\n' $n > msg000$n.txt
+        chown asterisk: msg000$n.txt
         done""")
     caller = telephones.dial("6001", "6003", talking=False)
     assert caller.hears("vm-isunavail"), caller

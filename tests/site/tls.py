@@ -1,4 +1,4 @@
-"""A SIP phone's TLS, for a SIPp that was built without it, as Debian's is: SIPp speaks TCP to a relay on this machine."""
+"""TLS for SIPp, which Debian builds without it: SIPp connects over TCP to a relay on this machine."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import threading
 
 
 class Relay:
-    """One TLS connection to an exchange, as a phone keeps it, and whatever SIPp is behind it at the moment.
+    """One TLS connection to an exchange, as a phone keeps it, for one SIPp process after another.
 
-    host, port: the exchange; certificate: the only one that is trusted, as PEM. A SIPp that calls connects to `address`;
-    one that is called listens at `called`, a TCP port of the address `here`.
+    host, port: the exchange; certificate: the only trusted one, in PEM. A SIPp that calls connects to `address`; one
+    that is called listens on `called`, a TCP port of the local address `here`.
     """
 
     def __init__(self, host: str, port: int, certificate: str, here: str):
-        trust = ssl.create_default_context(cadata=certificate)  # the certificate has to name the host
+        trust = ssl.create_default_context(cadata=certificate)  # the certificate must name the host
         self.exchange = trust.wrap_socket(socket.create_connection((host, port), timeout=5), server_hostname=host)
         self.exchange.settimeout(0.2)
         self.here, self.called = here, 0
-        self.door = socket.create_server((here, 0))
-        self.address = self.door.getsockname()
+        self.listener = socket.create_server((here, 0))
+        self.address = self.listener.getsockname()
         self._sipp: socket.socket | None = None
         self._unread = b""
         self._closed = False
@@ -36,34 +36,34 @@ class Relay:
 
     def _run(self) -> None:
         while not self._closed:
-            ends = [self.door, self.exchange, *([self._sipp] if self._sipp else [])]
+            ends = [self.listener, self.exchange, *([self._sipp] if self._sipp else [])]
             for end in select.select(ends, [], [], 0.05)[0]:
-                if end is self.door:
-                    self._turn_to(self.door.accept()[0])
+                if end is self.listener:
+                    self._switch_to(self.listener.accept()[0])
                 elif end is self.exchange:
                     if not self._from_exchange():
                         self._closed = True
                 elif end is self._sipp:
                     self._from_sipp()
-        for end in (self.exchange, self.door, self._sipp):
+        for end in (self.exchange, self.listener, self._sipp):
             if end:
                 end.close()
 
-    def _turn_to(self, sipp: socket.socket | None) -> None:
+    def _switch_to(self, sipp: socket.socket | None) -> None:
         if self._sipp:
             self._sipp.close()
         self._sipp = sipp
 
     def _from_exchange(self) -> bool:
-        """Pass on what there is; whether the exchange is still there."""
+        """Pass on what was received; returns whether the connection is still open."""
         try:
             data = self.exchange.recv(65536)
         except TimeoutError:
-            return True  # What came was TLS's own: 1.3 hands out tickets when the connection is made.
+            return True  # Only TLS records, such as the session tickets of TLS 1.3.
         while self.exchange.pending():
             data += self.exchange.recv(65536)
         self._unread += data
-        # One message at a time; between two there may be empty lines, which keep the connection alive.
+        # One message at a time; empty lines between messages keep the connection alive.
         while b"\r\n\r\n" in (unread := self._unread.lstrip(b"\r\n")):
             head = unread.partition(b"\r\n\r\n")[0]
             end = len(head) + 4 + int(re.search(rb"^Content-Length: *(\d+)", head, re.MULTILINE)[1])
@@ -75,16 +75,16 @@ class Relay:
 
     def _pass_on(self, message: bytes) -> None:
         if re.match(rb"(OPTIONS|NOTIFY) ", message):
-            # Is the phone there, are there messages: a phone answers, and a SIPp that is about to end would not.
+            # A phone answers qualify requests and message indications; a SIPp that is about to end would not.
             kept = re.findall(rb"^(?:Via|From|To|Call-ID|CSeq): .*\r\n", message, re.MULTILINE)
             self.exchange.sendall(b"SIP/2.0 200 OK\r\n" + b"".join(kept) + b"Content-Length: 0\r\n\r\n")
             return
         try:
             if not self._sipp:
-                self._turn_to(socket.create_connection((self.here, self.called), timeout=1))
+                self._switch_to(socket.create_connection((self.here, self.called), timeout=1))
             self._sipp.sendall(message)
         except OSError:
-            self._turn_to(None)
+            self._switch_to(None)
 
     def _from_sipp(self) -> None:
         try:
@@ -94,4 +94,4 @@ class Relay:
         if data:
             self.exchange.sendall(data)
         else:
-            self._turn_to(None)
+            self._switch_to(None)

@@ -65,6 +65,7 @@ def test_the_tarball_holds_what_a_user_needs_and_nothing_else(tarball):
         "README.md",
         "CHANGELOG.md",
         "LICENSE",
+        "CONTRIBUTING.md",
         "meta",
         "playbooks",
         "plugins",
@@ -77,11 +78,11 @@ def test_the_tarball_holds_what_a_user_needs_and_nothing_else(tarball):
         ".ansible-lint",
         ".gitignore",
         ".yamllint",
-        "ruff.toml",
         "docs",
     }, tops
     assert not links
     assert {
+        "LICENSE",
         "playbooks/site.yml",
         "roles/pbx/tasks/main.yml",
         "roles/asterisk_package/files/build_package.py",

@@ -48,7 +48,7 @@ def test_every_default_has_a_spec_that_agrees(role):
         elif name in defaults:
             # One that is worked out, or a long list, is told in words.
             told = templated(defaults[name]) or (
-                option.get("elements") == "dict" and "default" in str(option["description"])
+                "dict" in (option["type"], option.get("elements")) and "default" in str(option["description"])
             )
             assert told, f"{name} has the default {defaults[name]!r} and the spec does not say so"
         if option.get("required"):

@@ -15,7 +15,7 @@ REGISTRIES = [
     r"deb\.deb" + "ian",
     r"ftp\.deb" + "ian",
     r"archive\.ub" + "untu",
-    r"galaxy\.ans" + "ible",
+    r"gal" + r"axy\.ansible",
     r"docker\." + "io",
     r"quay\." + "io",
 ]

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Build one Asterisk Debian package from verified sources, without a network.
 
 Runs on the builder with Python 3.6 or later, as ``build_package.py SPEC``. SPEC is a JSON
