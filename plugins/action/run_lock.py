@@ -14,7 +14,8 @@ from ansible.plugins.action import ActionBase
 
 # Holds the lock while lines arrive. The name and the holder are arguments, for pgrep to find.
 HOLD = "echo locked; while read -r -t 30 _; do :; done"
-REMOTE = "flock -w 5 -E 75 /etc/ssh bash -c {hold} labredes-run {holder} || pgrep -af '^bash -c echo locked; .*labredes-run '"
+FIND = "pgrep -af '^bash -c echo locked; .*labredes-run '"
+REMOTE = f"flock -w 5 -E 75 /etc/ssh bash -c {shlex.quote(HOLD)} labredes-run {{holder}} || {FIND}"
 # Sends a line each second while the run's main process lives; then ssh sees the end of its input and ends.
 LOCAL = 'while kill -0 "$1" && echo; do sleep 1; done 2>/dev/null | { shift; exec "$@"; }'
 
@@ -50,7 +51,7 @@ class ActionModule(ActionBase):
             return dict(result, skipped=True)
         pid = main_process()
         holder = f"{getpass.getuser()}@{socket.gethostname()} pid {pid}"
-        remote = REMOTE.format(hold=shlex.quote(HOLD), holder=shlex.quote(holder))
+        remote = REMOTE.format(holder=shlex.quote(holder))
         output = self._start(pid, "echo locked" if self._task.check_mode else remote)
         found = output[-1].partition(" labredes-run ")[2] if output else ""
         if output[-1:] == ["locked"] or found == holder:
@@ -85,6 +86,6 @@ class ActionModule(ActionBase):
             for end in connection.sshpass_pipe:
                 os.close(end)
         output: list[str] = []
-        while output[-1:] != ["locked"] and (line := process.stdout.readline()):
+        while output[-1:] != ["locked"] and process.stdout and (line := process.stdout.readline()):
             output.append(line.strip())
         return [line for line in output if line]

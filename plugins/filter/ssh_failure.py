@@ -74,7 +74,7 @@ CAUSES = (
     ),
     (r"[Nn]o space left on device", "its disk is full; make room on / and /tmp."),
     (
-        r"Could not resolve hostname|Name or service not known|nodename nor servname|Temporary failure in name resolution",
+        r"Could not resolve hostname|Name or service not known|nodename nor servname|failure in name resolution",
         "the name {address} is not known; check ansible_host.",
     ),
     (SILENCE, "nothing answers SSH on port {port}; check that the host is up and ansible_host is right."),
@@ -87,7 +87,7 @@ CAUSES = (
 
 def _detail(text):
     """The last line that is neither empty nor decoration."""
-    lines = [line.strip(" @\r") for line in text.splitlines()]
+    lines = [line.strip(" @\r") for line in text.partition("\n\nThe error appears to be in")[0].splitlines()]
     lines = [line for line in lines if re.search(r"\w", line) and not line.startswith("Warning: Permanently added")]
     return lines[-1][:300] if lines else "no reason given"
 

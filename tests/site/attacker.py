@@ -87,7 +87,8 @@ def attempt(transport, address, port, user, password):
     def register(number, more=""):
         wire.send(
             f"REGISTER sip:{address} SIP/2.0\r\n"
-            f"Via: SIP/2.0/{transport.upper()} {near}:{wire.socket.getsockname()[1]};branch=z9hG4bK{call}{number};rport\r\n"
+            f"Via: SIP/2.0/{transport.upper()} {near}:{wire.socket.getsockname()[1]}"
+            f";branch=z9hG4bK{call}{number};rport\r\n"
             f"Max-Forwards: 70\r\nFrom: <sip:{user}@{address}>;tag={call}\r\nTo: <sip:{user}@{address}>\r\n"
             f"Call-ID: {call}\r\nCSeq: {number} REGISTER\r\nContact: <sip:{user}@{near}:9;transport={transport}>\r\n"
             f"Expires: 60\r\n{more}Content-Length: 0\r\n\r\n"

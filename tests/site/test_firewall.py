@@ -90,8 +90,9 @@ for port in (5060, 10000, 11999, 9999, 12000, 53, 5061, 4569):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.settimeout(0.7)
         one.connect((sys.argv[1], port))
-        one.send(b"OPTIONS sip:x SIP/2.0\\r\\nVia: SIP/2.0/UDP %s:%d;branch=z9hG4bKx;rport\\r\\nFrom: <sip:x@x>;tag=x\\r\\n"
-                 b"To: <sip:x@x>\\r\\nCall-ID: x\\r\\nCSeq: 1 OPTIONS\\r\\nContent-Length: 0\\r\\n\\r\\n"
+        one.send(b"OPTIONS sip:x SIP/2.0\\r\\nVia: SIP/2.0/UDP %s:%d;branch=z9hG4bKx;rport\\r\\n"
+                 b"From: <sip:x@x>;tag=x\\r\\nTo: <sip:x@x>\\r\\nCall-ID: x\\r\\n"
+                 b"CSeq: 1 OPTIONS\\r\\nContent-Length: 0\\r\\n\\r\\n"
                  % (one.getsockname()[0].encode(), one.getsockname()[1]))
         try:
             print(port, one.recv(100)[:7].decode())
@@ -166,8 +167,8 @@ def test_ssh_brute_force_is_banned_from_every_port(version, user, addresses, lab
         pytest.skip("this machine gives its containers no IPv6")
     outside_host.run("sh", "-c", "test -e /tmp/key || ssh-keygen -q -t ed25519 -N '' -f /tmp/key")
     login = (
-        "ssh -i /tmp/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=2 "
-        f"-p 3524 {user}@{addresses[version]} true 2>&1"
+        "ssh -i /tmp/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "
+        f"-o ConnectTimeout=2 -p 3524 {user}@{addresses[version]} true 2>&1"
     )
     assert "Permission denied" in outside_host.run("sh", "-c", f"for i in $(seq {ATTEMPTS}); do {login}; done")
     assert sipp.within(10, lambda: len(banned(on_lab, SSHD)) == 1), on_lab("journalctl -t sshd -n 20")

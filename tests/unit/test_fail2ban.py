@@ -9,8 +9,8 @@ import pytest
 import rendering
 
 EVENT = (
-    'SECURITY[4724] res_security_log.c: SecurityEvent="{event}",EventTV="2026-11-23T01:01:33.051+0000",Severity="Error",'
-    'Service="{service}",EventVersion="1",AccountID="{account}",SessionID="{session}",LocalAddress="{family}/{transport}/'
+    'SECURITY[4724] res_security_log.c: SecurityEvent="{event}",EventTV="2026-11-23T01:01:33.051+0000",'
+    'Severity="Error",Service="{service}",EventVersion="1",AccountID="{account}",SessionID="{session}",LocalAddress="{family}/{transport}/'
     '{local}/5060",RemoteAddress="{family}/{transport}/{remote}/39212"{more}'
 )
 TAIL = ',Challenge="1795395693/bf5b51f6201f9b7f",Response="{response}",ExpectedResponse=""'

@@ -30,7 +30,7 @@ def fixture_take(tmp_path):
     started = []
 
     def take(pid: int, holder: str) -> str:
-        remote = run_lock.REMOTE.format(hold=shlex.quote(run_lock.HOLD), holder=shlex.quote(holder))
+        remote = run_lock.REMOTE.format(holder=shlex.quote(holder))
         remote = remote.replace("/etc/ssh", str(tmp_path)).replace("-w 5", "-w 2")
         process = subprocess.Popen(
             ["sh", "-c", run_lock.LOCAL, "labredes-run-lock", str(pid), "sh", "-c", remote],
