@@ -100,7 +100,7 @@ FAULTS = {
     ),
     "network": (
         {"labredes_ssh_networks": ["192.0.2.0/33"]},
-        "network: labredes_ssh_networks has 192.0.2.0/33, which is no network; write it as 192.0.2.0/24 or",
+        "network: labredes_ssh_networks has 192.0.2.0/33, which is not a network; write it as 192.0.2.0/24 or",
     ),
     "host-bits": (
         {"labredes_admin_networks": ["2001:db8::7/64"]},
@@ -108,11 +108,11 @@ FAULTS = {
     ),
     "ports": (
         {"firewall_extra_rules": [{"name": "web", "protocol": "tcp", "ports": ["443-80"], "networks": []}]},
-        "ports: firewall_extra_rules[0] (web): 443-80 is no port; give a number from 1 to 65535, or a range",
+        "ports: firewall_extra_rules[0] (web): 443-80 is not a port; give a number from 1 to 65535, or a range",
     ),
     "rule-name": (
         {"firewall_extra_rules": [{"name": 'a" accept', "protocol": "tcp", "ports": [80], "networks": []}]},
-        "rule-name: firewall_extra_rules[0]: the name 'a\" accept' cannot serve; give letters,",
+        "rule-name: firewall_extra_rules[0]: the name 'a\" accept' is not valid; use only",
     ),
     "protocol": (
         {"firewall_extra_rules": [{"name": "web", "protocol": "http", "ports": [80], "networks": []}]},

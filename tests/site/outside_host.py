@@ -1,4 +1,4 @@
-"""A second machine on the lab's network, for tests of what the lab host shows to strangers."""
+"""A second machine on the lab's network, to test what the lab host exposes to others."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ import inventory  # noqa: E402
 HERE = Path(__file__).resolve().parent
 
 
-class Stranger:
-    """A container of the lab host's own image that runs what it is told to and is removed in the end."""
+class OutsideHost:
+    """A container of the lab host's own image, removed at the end."""
 
-    def __init__(self, room: Path):
-        self.beside = inventory.read(room)[0]
-        self.name = f"{self.beside}-stranger"
+    def __init__(self, directory: Path):
+        self.lab_host = inventory.read(directory)[0]
+        self.name = f"{self.lab_host}-outside"
 
-    def __enter__(self) -> Stranger:
+    def __enter__(self) -> OutsideHost:
         host.remove(self.name)
-        image = host.inspect(self.beside, "{{.Image}}")
+        image = host.inspect(self.lab_host, "{{.Image}}")
         start = [*host.engine(image), "--detach", f"--name={self.name}", image, "sleep", "infinity"]
         subprocess.run(start, check=True, capture_output=True, timeout=60)
-        # Its address of IPv6 may be used once nobody has claimed it for a second.
+        # Its IPv6 address is usable after duplicate address detection, about a second.
         end = time.monotonic() + 10
         while self.run("ip", "-6", "address", "show", "tentative") and time.monotonic() < end:
             time.sleep(0.1)
@@ -45,7 +45,7 @@ class Stranger:
         return host.address(self.name)
 
     def run(self, *command: str, given: str = "", seconds: float = 60) -> str:
-        """Run a command there and give its output, whatever its exit code; `given` is its input."""
+        """Run a command there and return its output, whatever its exit code; `given` is its input."""
         return subprocess.run(
             ["podman", "exec", "--interactive", self.name, *command],
             input=given,
@@ -56,9 +56,9 @@ class Stranger:
         ).stdout
 
     def python(self, program: str, *arguments: object, seconds: float = 60) -> str:
-        """Run one of this directory's programs there."""
+        """Run a program of this directory there."""
         return self.run("python3", "-", *map(str, arguments), given=(HERE / program).read_text(), seconds=seconds)
 
     def scan(self, *addresses: str) -> dict[str, dict[str, list[int]]]:
-        """Every TCP port of each address that is open, or refused: {address: {open: [...], refused: [...]}}."""
-        return json.loads(self.python("scanner.py", *addresses, seconds=120))
+        """Open and refused TCP ports of each address: {address: {open: [...], refused: [...]}}."""
+        return json.loads(self.python("port_scan.py", *addresses, seconds=120))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Tries every TCP port of each address given and prints as JSON which are open and which refuse; the others are silent.
+"""Scans every TCP port of each address given and prints as JSON which are open and which refuse; others are silent.
 
-It needs Python's own library alone, so that it runs wherever a test wants to look from.
+It needs Python's standard library only, so that it runs on any host.
 """
 
 import errno
@@ -12,13 +12,13 @@ import socket
 import sys
 import time
 
-# Any other answer is a fault of the scan, and ends it.
+# Any other result is a fault of the scan, and ends it.
 WORDS = {0: "open", errno.ECONNREFUSED: "refused"}
 SECONDS = 0.5  # well within the second after which the kernel asks again
 
 
 def scan(addresses, ports, found):
-    """Try some ports of all the addresses at once."""
+    """Scan some ports of all addresses at once."""
     poller, waiting = select.poll(), {}
     for address in addresses:
         for port in ports:
@@ -45,7 +45,7 @@ def scan(addresses, ports, found):
 
 
 def main(addresses):
-    """Try all of them, as many at once as files may be open."""
+    """Scan all ports, as many at once as files may be open."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = min(most, 8192)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Registers at an exchange again and again, over UDP, TCP, TLS or WSS: a guesser of passwords.
+"""Registers repeatedly over UDP, TCP, TLS or WSS, as a brute-force attack on SIP passwords does.
 
-It needs Python's own library alone, so that it runs wherever a test wants a guess to come from:
-guesser.py TRANSPORT ADDRESS PORT USER PASSWORD TIMES prints the final code of each attempt, or - for no answer.
+It needs Python's standard library only, so that it runs on any host:
+attacker.py TRANSPORT ADDRESS PORT USER PASSWORD TIMES prints the final code of each attempt, or - for no answer.
 """
 
 import base64
@@ -28,7 +28,7 @@ class Wire:
         else:
             self.socket = socket.create_connection((address, port), timeout=SECONDS)
         if transport in ("tls", "wss"):
-            # The lab's certificate is its own; what is asked here is who is let in, not who answers.
+            # The lab's certificate is self-signed, and the test is about access.
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self.socket = context.wrap_socket(self.socket)
@@ -42,12 +42,12 @@ class Wire:
             )
             head = b""
             while b"\r\n\r\n" not in head:
-                head += self.some()
+                head += self.receive()
             if not (head.startswith(b"HTTP/1.1 101") and b"sec-websocket-protocol: sip" in head.lower()):
                 raise OSError("no WebSocket for SIP")
 
-    def some(self):
-        """What comes next; raises OSError when nothing does."""
+    def receive(self):
+        """The next data; raises OSError when there is none."""
         data = self.socket.recv(8192)
         if not data:
             raise OSError("closed")
@@ -68,10 +68,10 @@ class Wire:
 
     def response(self, method):
         """The next final response to a method as (code, text)."""
-        heard = ""
+        received = ""
         while True:
-            heard += self.some().decode("latin-1")
-            for found in re.finditer(r"SIP/2\.0 (\d{3})(.*?\r\n\r\n)", heard, re.DOTALL):
+            received += self.receive().decode("latin-1")
+            for found in re.finditer(r"SIP/2\.0 (\d{3})(.*?\r\n\r\n)", received, re.DOTALL):
                 if int(found[1]) >= 200 and re.search(
                     rf"^CSeq: *\d+ {method}\r$", found[2], re.MULTILINE | re.IGNORECASE
                 ):
@@ -79,7 +79,7 @@ class Wire:
 
 
 def attempt(transport, address, port, user, password):
-    """One registration, challenge and answer, over a connection of its own; gives the code of the final response."""
+    """One registration with digest authentication over a connection of its own; returns the final response's code."""
     wire = Wire(transport, address, port)
     near = wire.socket.getsockname()[0]
     call = os.urandom(8).hex()
@@ -87,7 +87,8 @@ def attempt(transport, address, port, user, password):
     def register(number, more=""):
         wire.send(
             f"REGISTER sip:{address} SIP/2.0\r\n"
-            f"Via: SIP/2.0/{transport.upper()} {near}:{wire.socket.getsockname()[1]};branch=z9hG4bK{call}{number};rport\r\n"
+            f"Via: SIP/2.0/{transport.upper()} {near}:{wire.socket.getsockname()[1]}"
+            f";branch=z9hG4bK{call}{number};rport\r\n"
             f"Max-Forwards: 70\r\nFrom: <sip:{user}@{address}>;tag={call}\r\nTo: <sip:{user}@{address}>\r\n"
             f"Call-ID: {call}\r\nCSeq: {number} REGISTER\r\nContact: <sip:{user}@{near}:9;transport={transport}>\r\n"
             f"Expires: 60\r\n{more}Content-Length: 0\r\n\r\n"
@@ -114,7 +115,7 @@ def attempt(transport, address, port, user, password):
 
 
 def main(transport, address, port, user, password, times):
-    """Try so many times and say what came of each."""
+    """Print the result of each attempt."""
     for _ in range(int(times)):
         try:
             print(attempt(transport, address, int(port), user, password), flush=True)
