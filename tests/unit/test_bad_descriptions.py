@@ -20,11 +20,37 @@ FAULTS = {
     ),
     "option": (
         {"asterisk_package_release": "22.10.1", "asterisk_package_enable": ["cdr_mysql", "pbx_lua"]},
-        "option: Asterisk 22.10.1 no longer has cdr_mysql; take it out of asterisk_package_enable or",
+        "option: Asterisk 22.10.1 no longer has cdr_mysql; remove it from asterisk_package_enable and",
+    ),
+    "extra-option": (
+        {"asterisk_package_release": "22.10.1", "asterisk_package_extra_enable": ["app_macro", "cdr_mysql"]},
+        "extra-option: Asterisk 22.10.1 no longer has app_macro, cdr_mysql; remove them from",
     ),
     "both": (
         {"asterisk_package_enable": ["pbx_lua"], "asterisk_package_disable": ["pbx_lua"]},
-        "both: pbx_lua stands in asterisk_package_enable and in asterisk_package_disable; take it out of one.",
+        "both: pbx_lua is enabled by asterisk_package_enable or asterisk_package_extra_enable, and disabled by",
+    ),
+    "language": (
+        {"labredes_language": "fr"},
+        "language: there are no pinned sounds for labredes_language fr; choose one of en, es, or pin "
+        "asterisk-core-sounds-fr-wav-1.6.1.tar.gz under checksums of",
+    ),
+    "unpinned": (
+        {"asterisk_package_extra_enable": ["EXTRA-SOUNDS-EN-WAV"]},
+        "unpinned: asterisk-extra-sounds-en-wav-1.6.1.tar.gz has no checksum; add its sha256 to release 18.2.0 in",
+    ),
+    "archive": (
+        {
+            "asterisk_package_release": "18.2.2",
+            "asterisk_package_extra_releases": {
+                "18.2.2": {
+                    "archive": {"name": "asterisk-18.2.2.tar.gz", "checksums": []},
+                    "pjproject": {"version": "2.10"},
+                    "sounds": {"core": "1.6.1", "moh": "2.03"},
+                }
+            },
+        },
+        "archive: asterisk-18.2.2.tar.gz has no checksum; add its sha256 to release 18.2.2 in",
     ),
     "type": ({"pbx_ring_seconds": "soon"}, "argument 'pbx_ring_seconds' is of type"),
     "choice": (

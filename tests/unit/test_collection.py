@@ -85,7 +85,7 @@ def test_the_tarball_holds_what_a_user_needs_and_nothing_else(tarball):
         "LICENSE",
         "playbooks/site.yml",
         "roles/pbx/tasks/main.yml",
-        "roles/asterisk_package/files/build_package.py",
+        "roles/asterisk_package/files/debian/rules",
         "plugins/lookup/secret.py",
         "meta/runtime.yml",
     } <= names
