@@ -26,6 +26,19 @@ FAULTS = {
         {"asterisk_package_enable": ["pbx_lua"], "asterisk_package_disable": ["pbx_lua"]},
         "both: pbx_lua stands in asterisk_package_enable and in asterisk_package_disable; take it out of one.",
     ),
+    "database": (
+        {"labredes_database_user": "postgres"},
+        'database: labredes_database_user is "postgres"; give a name of lower-case letters, digits and underscores',
+    ),
+    "columns": ({"postgresql_cdr_columns": {"calldate": "timestamp"}}, "columns: postgresql_cdr_columns lacks "),
+    "hba": (
+        {"postgresql_extra_hba_rules": ["invoices 192.0.2.0/24"]},
+        'hba: postgresql_extra_hba_rules has "invoices 192.0.2.0/24", which is no line of pg_hba.conf; write it as',
+    ),
+    "length": (
+        {"labredes_verify_call_seconds": 0},
+        "length: labredes_verify_call_seconds is 0; give a number of seconds from 0.1 to 60.",
+    ),
     "type": ({"pbx_ring_seconds": "soon"}, "argument 'pbx_ring_seconds' is of type"),
     "choice": (
         {"pbx_codecs": ["opus"]},
