@@ -58,7 +58,7 @@ lint: tools ## Run every linter, two at a time
 	@$(MAKE) --jobs 2 --output-sync $(LINTS)
 
 lint-ansible: ## ansible-lint, profile production
-	@ansible-lint --offline
+	@ansible-lint --offline --nocolor -q
 
 lint-sanity: ## ansible-test sanity, on a copy
 	@tests/tools/sanity.sh
@@ -67,8 +67,7 @@ lint-yaml: ## yamllint
 	@$(FILES) | grep -z '\.ya\?ml$$' | xargs -0 yamllint --strict
 
 lint-python: ## ruff, format and rules
-	@ruff format --quiet --diff
-	@ruff check --quiet
+	@status=0; ruff format --quiet --diff || status=1; ruff check --quiet || status=1; exit $$status
 
 lint-types: ## mypy on plugins and lab
 	@mypy --no-error-summary

@@ -53,10 +53,14 @@ def described(lab_directory) -> dict:
 @pytest.fixture(scope="session")
 def wanted_options(described) -> list[str]:
     """The build options that this release is described with."""
-    table = yaml.safe_load((ROLES / "asterisk_package/vars/main.yml").read_text())
+    table = yaml.safe_load((ROLES / "asterisk_package/vars/main/pinned_sources.yml").read_text())
+    options = yaml.safe_load((ROLES / "asterisk_package/defaults/main.yml").read_text())
     releases = {**table["__asterisk_package_releases"], **described.get("asterisk_package_extra_releases", {})}
     lacks = releases[described["asterisk_package_release"]].get("lacks", [])
-    return [name for name in table["__asterisk_package_enable"] if name not in lacks]
+    language = yaml.safe_load((ROLES / "labredes/defaults/main/language.yml").read_text())["labredes_language"]
+    language = described.get("labredes_language", language).upper()
+    names = [re.sub(r"{{.*}}", language, name) for name in options["asterisk_package_default_enable"]]
+    return [name for name in names if name not in lacks]
 
 
 def secrets(entry) -> list[str]:

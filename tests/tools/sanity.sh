@@ -33,6 +33,6 @@ log=$HOME/log
 if ! ansible-test sanity --python "$python" \
     --skip-test changelog --skip-test pep8 --skip-test pylint --skip-test shellcheck --skip-test yamllint \
     >"$log" 2>&1 || grep -q 'All targets skipped' "$log"; then
-    sed -n '/^ERROR\|^FATAL\|All targets skipped/,$p' "$log" >&2
+    sed -n '/^ERROR\|^FATAL\|All targets skipped/,$p' "$log" | grep -v '^Running' >&2
     exit 1
 fi
