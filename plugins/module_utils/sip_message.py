@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """SIP messages (RFC 3261), digest credentials (RFC 2617, MD5 with qop=auth) and the SDP of one PCMU stream.
 
-Only what a call to an Asterisk on the same machine takes, from Python's library alone: no SIP library in Debian or
-Ubuntu has a version that runs on each of the supported releases. Runs on Python 3.6 and later.
+Only what a call to an Asterisk on the same machine takes, from Python's library alone: nothing has to be installed on
+an exchange to verify it. Runs on Python 3.6 and later.
 """
 
 import hashlib
