@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Locks a host for this run, which no module of Ansible does; documented in plugins/modules/run_lock.yml."""
+"""Locks a host for this run, which no module of Ansible does; documented in plugins/modules/run_lock.py."""
 
 from __future__ import annotations
 
