@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Documentation of the action labredes.pbx.run_lock, which runs on the controller."""
+"""The documentation of the action labredes.pbx.run_lock, which runs on the controller."""
 
 DOCUMENTATION = r"""
 module: run_lock
@@ -10,10 +10,10 @@ author: labredes.pbx contributors (@labredes)
 description:
   - Logs in over a connection of its own and holds a C(flock) on C(/etc/ssh) of the host, so that a run from another
     terminal or another controller fails. Root is not needed.
-  - The lock ends by itself about a second after the run's main process ends, however it ends, and 30 seconds after the
+  - The lock ends about a second after the run's main process ends, however it ends, and 30 seconds after the
     controller is lost. Nothing is written on the host.
-  - The run that holds the lock may take it again. In check mode it only logs in. Over other connections than
-    P(ansible.builtin.ssh#connection) nothing is done.
+  - The run that holds the lock may take it again. In check mode it only logs in. Over other connections than SSH
+    nothing is done.
 """
 
 EXAMPLES = r"""
