@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Locks a host for this run, which no module of Ansible does; documented in plugins/modules/run_lock.yml."""
+"""Locks a host for this run, which no module of Ansible does; documented in plugins/modules/run_lock.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import shlex
 import socket
 import subprocess
-from pathlib import Path
 
 from ansible.plugins.action import ActionBase
 
@@ -18,24 +17,6 @@ FIND = "pgrep -af '^bash -c echo locked; .*labredes-run '"
 REMOTE = f"flock -w 5 -E 75 /etc/ssh bash -c {shlex.quote(HOLD)} labredes-run {{holder}} || {FIND}"
 # Sends a line each second while the run's main process lives; then ssh sees the end of its input and ends.
 LOCAL = 'while kill -0 "$1" && echo; do sleep 1; done 2>/dev/null | { shift; exec "$@"; }'
-
-
-def _parent_and_words(pid: int) -> tuple[int, bytes]:
-    """The parent of a process and its command line. Raises OSError without /proc."""
-    parent = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
-    return int(parent), Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def main_process() -> int:
-    """The process id of the run: the topmost ancestor with this process's command line, since workers are forks."""
-    pid = os.getpid()
-    try:
-        parent, words = _parent_and_words(pid)
-        while parent > 1 and _parent_and_words(parent)[1] == words:
-            pid, parent = parent, _parent_and_words(parent)[0]
-    except OSError:
-        return os.getppid()
-    return pid
 
 
 class ActionModule(ActionBase):
@@ -49,7 +30,7 @@ class ActionModule(ActionBase):
         self.validate_argument_spec({})
         if self._connection.transport != "ssh":
             return dict(result, skipped=True)
-        pid = main_process()
+        pid = os.getppid()  # the run's main process, of which this worker is a fork
         holder = f"{getpass.getuser()}@{socket.gethostname()} pid {pid}"
         remote = REMOTE.format(holder=shlex.quote(holder))
         output = self._start(pid, "echo locked" if self._task.check_mode else remote)

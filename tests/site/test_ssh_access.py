@@ -67,7 +67,7 @@ class Administrator:
         return open_ports
 
     def play(self, *arguments: str, killed_at: str = "", **variables: object) -> int:
-        """Run playbooks/harden.yml; returns its exit code, -9 when it was killed. Its output is kept."""
+        """Run playbooks/harden.yml; returns its exit code, -9 when it was killed. Its output is kept, without wraps."""
         environment = {"KILLED_AT": killed_at, "ANSIBLE_CALLBACKS_ENABLED": "killed_at"} if killed_at else {}
         done = playbook.play(
             self.directory,
@@ -79,7 +79,7 @@ class Administrator:
             seconds=300,
             start_new_session=True,
         )
-        self.output = done.stdout
+        self.output = " ".join(done.stdout.split())
         return done.returncode
 
     def reset(self) -> None:

@@ -74,3 +74,27 @@ def test_each_rule_has_one_line_per_address_family(tmp_path):
         'meta nfproto ipv6 tcp dport { 80, 443, 8000-8020 } accept comment "web"',
         'ip saddr { 192.0.2.0/29 } udp dport { 53 } accept comment "dns 2"',
     ]
+
+
+UNITS = "Id={}.service\nActiveState={}\nUnitFileState={}\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "files", "others"),
+    [
+        ("nftables", "active", "nftables.conf:add table inet labredes", []),
+        ("nftables", "active", "nftables.conf:table inet filter", ["nftables"]),
+        ("nftables", "inactive", "nftables.conf:table inet filter", []),
+        ("firewalld", "active", "", ["firewalld"]),
+        ("netfilter-persistent", "active", "iptables/rules.v4:-A INPUT -j REJECT", ["netfilter-persistent"]),
+        ("netfilter-persistent", "active", "", []),
+        ("nftables", "inactive", "ufw/ufw.conf:ENABLED=yes", ["ufw"]),
+    ],
+)
+def test_other_firewalls_are_found(tmp_path, unit, state, files, others):
+    """In the output of tasks/inspect.yml, whose first unit is always an inactive one."""
+    output = "\n".join([UNITS.format("other", "inactive", ""), UNITS.format(unit, state, "disabled"), files])
+    known = rendering.variables(rendering.FACTS["Ubuntu 18.04"], {}, tmp_path, "firewall")
+    template = tmp_path / "others.j2"
+    template.write_text("{{ __firewall_others | join(' ') }}")
+    assert rendering.render(template, {**known, "__firewall_found": {"stdout": output}}).split() == others

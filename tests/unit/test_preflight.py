@@ -14,16 +14,6 @@ from ansible_collections.labredes.pbx.plugins.action import run_lock
 from ansible_collections.labredes.pbx.plugins.filter.ssh_failure import ssh_failure
 
 
-def test_main_process_of_a_fork_is_its_parent():
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(write, str(run_lock.main_process()).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert int(os.read(read, 32)) == run_lock.main_process()
-
-
 @pytest.fixture(name="take")
 def fixture_take(tmp_path):
     """A function that takes the lock for a process as the action does, on a directory of this machine without SSH."""
