@@ -52,6 +52,19 @@ FAULTS = {
         },
         "archive: asterisk-18.2.2.tar.gz has no checksum; add its sha256 to release 18.2.2 in",
     ),
+    "database": (
+        {"labredes_database_user": "postgres"},
+        'database: labredes_database_user is "postgres"; give a name of lower-case letters, digits and underscores',
+    ),
+    "columns": ({"postgresql_cdr_columns": {"calldate": "timestamp"}}, "columns: postgresql_cdr_columns lacks "),
+    "hba": (
+        {"postgresql_extra_hba_rules": ["invoices 192.0.2.0/24"]},
+        'hba: postgresql_extra_hba_rules has "invoices 192.0.2.0/24", which is no line of pg_hba.conf; write it as',
+    ),
+    "length": (
+        {"labredes_verify_call_seconds": 0},
+        "length: labredes_verify_call_seconds is 0; give a number of seconds from 0.1 to 60.",
+    ),
     "type": ({"pbx_ring_seconds": "soon"}, "argument 'pbx_ring_seconds' is of type"),
     "choice": (
         {"pbx_codecs": ["opus"]},
