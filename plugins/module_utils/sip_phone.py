@@ -11,6 +11,7 @@ import secrets
 import select
 import socket
 import time
+from typing import Any
 
 from ansible_collections.labredes.pbx.plugins.module_utils.rtp import Stream
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import (
@@ -81,7 +82,7 @@ class Phone:
         self.cseq = 0
         self.requests = {}  # by transaction
         self.answers = {}  # transaction of a request of the exchange -> the response it got
-        self.call = None
+        self.call: Any = None  # the Call of the moment
         self.incoming = None  # the INVITE that has no final response yet
 
     def register(self, seconds=60):

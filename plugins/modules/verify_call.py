@@ -74,8 +74,11 @@ from ansible_collections.labredes.pbx.plugins.module_utils.rtp import FRAME_SECO
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import SipError
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, wait
 
-CALLER, CALLEE = "verify-caller", "verify-callee"
-CALLER_ID, EXTENSION, CONTEXT = "verify", "callee", "verify"  # no dash: Asterisk removes it from a number
+CALLER = "verify-caller"
+CALLEE = "verify-callee"
+CALLER_ID = "verify"  # no dash: Asterisk removes it from a number
+EXTENSION = "callee"
+CONTEXT = "verify"
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LOG = "see /var/log/asterisk/messages"
 ENOUGH = 0.8  # of the frames; the first few may be lost while Asterisk learns the phones' RTP addresses
@@ -224,7 +227,7 @@ class Verification:
     def _record(self, elapsed):
         """The one record of the call, once Asterisk has written it; elapsed is the length of the call in seconds."""
         deadline = time.monotonic() + self.seconds
-        rows = []
+        rows: list = []
         while not rows and time.monotonic() < deadline:
             time.sleep(0.1)
             rows = self.records.query("SELECT * FROM {table} WHERE accountcode = %s", self.token)
