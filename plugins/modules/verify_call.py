@@ -85,10 +85,6 @@ ENOUGH = 0.8  # of the frames; the first few may be lost while Asterisk learns t
 PROBLEMS = (AriError, DatabaseError, SipError, OSError)
 
 
-class Interrupted(Exception):
-    """A signal asked the module to end; cleaning up comes first."""
-
-
 class Verification:
     """One call and what has to be removed after it."""
 
@@ -159,10 +155,10 @@ class Verification:
         }
         # What a killed run left is removed first: a PUT would mix its attributes with these.
         for kind in reversed(list(objects)):
-            self.ari.delete(kind, name)
+            self.ari.request("DELETE", kind, name)
         for kind, fields in objects.items():
-            self.cleanup.append(lambda kind=kind: self.ari.delete(kind, name))
-            self.ari.put(kind, name, fields)
+            self.cleanup.append(lambda kind=kind: self.ari.request("DELETE", kind, name))
+            self.ari.request("PUT", kind, name, fields)
         return phone
 
     def _register(self, phone):
@@ -257,7 +253,8 @@ class Verification:
 
 
 def _interrupted(number, _frame):
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}")
+    """End the call like any failure of it, so that everything is removed."""
+    raise SipError(f"interrupted by {signal.Signals(number).name}")
 
 
 def main():
@@ -287,7 +284,7 @@ def main():
             result = verification.run()
         finally:
             failures = verification.clean()
-    except PROBLEMS + (Interrupted,) as error:
+    except PROBLEMS as error:
         problem = str(error)
     if failures:
         problem = f"{problem or 'the call went through'}; what it made was not all removed: {'; '.join(failures)}"

@@ -122,13 +122,13 @@ FAULTS = {
     "port": ({"labredes_ssh_port": 70000}, "port: labredes_ssh_port is 70000; give a port from 1 to 65535."),
     "left-out": (
         {"ansible_user": "ana", "sshd_allow_users": ["admin"]},
-        "left-out: sshd_allow_users leaves out ana, by whom Ansible logs in; add that user,",
+        "left-out: sshd_allow_users does not list ana, as whom Ansible logs in; add that user,",
     ),
     "no-key": (
         {"sshd_authorized_keys": [{"user": "ana", "key": "ssh-ed25519 none"}]},
-        "no-key: sshd_authorized_keys has something for ana that is no public key",
+        "no-key: sshd_authorized_keys has no public key for ana, but ssh-ed25519 none; give the line",
     ),
-    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd will refuse"),
+    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd is about to refuse"),
     "memory": (
         {"asterisk_memory_max": "lots"},
         "memory: asterisk_memory_max lots is not an amount of memory; give one",
