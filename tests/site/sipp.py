@@ -384,7 +384,7 @@ def _talk(host: str, caller: Leg, answerer: Leg | None, frames: int) -> None:
             for leg in legs:
                 other = others[leg]
                 leg.stream.start((host, leg.rtp_port()), frames, other.stream.mark if other else b"")
-        wait([leg.stream for leg in legs], lambda: False, time.monotonic() + 0.02)
+        wait([leg.stream for leg in legs], lambda: False, 0.02)
 
 
 def local_address(host: str) -> str:

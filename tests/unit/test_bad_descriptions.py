@@ -20,11 +20,50 @@ FAULTS = {
     ),
     "option": (
         {"asterisk_package_release": "22.10.1", "asterisk_package_enable": ["cdr_mysql", "pbx_lua"]},
-        "option: Asterisk 22.10.1 no longer has cdr_mysql; take it out of asterisk_package_enable or",
+        "option: Asterisk 22.10.1 no longer has cdr_mysql; remove it from asterisk_package_enable and",
+    ),
+    "extra-option": (
+        {"asterisk_package_release": "22.10.1", "asterisk_package_extra_enable": ["app_macro", "cdr_mysql"]},
+        "extra-option: Asterisk 22.10.1 no longer has app_macro, cdr_mysql; remove them from",
     ),
     "both": (
         {"asterisk_package_enable": ["pbx_lua"], "asterisk_package_disable": ["pbx_lua"]},
-        "both: pbx_lua stands in asterisk_package_enable and in asterisk_package_disable; take it out of one.",
+        "both: pbx_lua is enabled by asterisk_package_enable or asterisk_package_extra_enable, and disabled by",
+    ),
+    "language": (
+        {"labredes_language": "fr"},
+        "language: there are no pinned sounds for labredes_language fr; choose one of en, es, or pin "
+        "asterisk-core-sounds-fr-wav-1.6.1.tar.gz under checksums of",
+    ),
+    "unpinned": (
+        {"asterisk_package_extra_enable": ["EXTRA-SOUNDS-EN-WAV"]},
+        "unpinned: asterisk-extra-sounds-en-wav-1.6.1.tar.gz has no checksum; add its sha256 to release 18.2.0 in",
+    ),
+    "archive": (
+        {
+            "asterisk_package_release": "18.2.2",
+            "asterisk_package_extra_releases": {
+                "18.2.2": {
+                    "archive": {"name": "asterisk-18.2.2.tar.gz", "checksums": []},
+                    "pjproject": {"version": "2.10"},
+                    "sounds": {"core": "1.6.1", "moh": "2.03"},
+                }
+            },
+        },
+        "archive: asterisk-18.2.2.tar.gz has no checksum; add its sha256 to release 18.2.2 in",
+    ),
+    "database": (
+        {"labredes_database_user": "postgres"},
+        'database: labredes_database_user is "postgres"; give a name of lower-case letters, digits and underscores',
+    ),
+    "columns": ({"postgresql_cdr_columns": {"calldate": "timestamp"}}, "columns: postgresql_cdr_columns lacks "),
+    "hba": (
+        {"postgresql_extra_hba_rules": ["invoices 192.0.2.0/24"]},
+        'hba: postgresql_extra_hba_rules has "invoices 192.0.2.0/24", which is no line of pg_hba.conf; write it as',
+    ),
+    "length": (
+        {"labredes_verify_call_seconds": 0},
+        "length: labredes_verify_call_seconds is 0; give a number of seconds from 0.1 to 60.",
     ),
     "type": ({"pbx_ring_seconds": "soon"}, "argument 'pbx_ring_seconds' is of type"),
     "choice": (
@@ -83,13 +122,13 @@ FAULTS = {
     "port": ({"labredes_ssh_port": 70000}, "port: labredes_ssh_port is 70000; give a port from 1 to 65535."),
     "left-out": (
         {"ansible_user": "ana", "sshd_allow_users": ["admin"]},
-        "left-out: sshd_allow_users leaves out ana, by whom Ansible logs in; add that user,",
+        "left-out: sshd_allow_users does not list ana, as whom Ansible logs in; add that user,",
     ),
     "no-key": (
         {"sshd_authorized_keys": [{"user": "ana", "key": "ssh-ed25519 none"}]},
-        "no-key: sshd_authorized_keys has something for ana that is no public key",
+        "no-key: sshd_authorized_keys has no public key for ana, but ssh-ed25519 none; give the line",
     ),
-    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd will refuse"),
+    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd is about to refuse"),
     "memory": (
         {"asterisk_memory_max": "lots"},
         "memory: asterisk_memory_max lots is not an amount of memory; give one",
@@ -100,7 +139,7 @@ FAULTS = {
     ),
     "network": (
         {"labredes_ssh_networks": ["192.0.2.0/33"]},
-        "network: labredes_ssh_networks has 192.0.2.0/33, which is no network; write it as 192.0.2.0/24 or",
+        "network: labredes_ssh_networks has 192.0.2.0/33, which is not a network; write it as 192.0.2.0/24 or",
     ),
     "host-bits": (
         {"labredes_admin_networks": ["2001:db8::7/64"]},
@@ -108,11 +147,11 @@ FAULTS = {
     ),
     "ports": (
         {"firewall_extra_rules": [{"name": "web", "protocol": "tcp", "ports": ["443-80"], "networks": []}]},
-        "ports: firewall_extra_rules[0] (web): 443-80 is no port; give a number from 1 to 65535, or a range",
+        "ports: firewall_extra_rules[0] (web): 443-80 is not a port; give a number from 1 to 65535, or a range",
     ),
     "rule-name": (
         {"firewall_extra_rules": [{"name": 'a" accept', "protocol": "tcp", "ports": [80], "networks": []}]},
-        "rule-name: firewall_extra_rules[0]: the name 'a\" accept' cannot serve; give letters,",
+        "rule-name: firewall_extra_rules[0]: the name 'a\" accept' is not valid; use only",
     ),
     "protocol": (
         {"firewall_extra_rules": [{"name": "web", "protocol": "http", "ports": [80], "networks": []}]},

@@ -282,7 +282,29 @@ def fail2ban(text: str, _system: str) -> None:
             re.compile(line.replace("<ADDR>", "ADDR"))
 
 
+def debian_control(text: str, _system: str) -> None:
+    """A source paragraph and a package's, each of fields that are not empty."""
+    paragraphs = [
+        dict(re.findall(r"^([A-Z][A-Za-z-]+): (.*\S.*)$", paragraph, re.MULTILINE)) for paragraph in text.split("\n\n")
+    ]
+    assert len(paragraphs) == 2 and paragraphs[0]["Source"] == paragraphs[1]["Package"]
+    for line in text.splitlines():
+        assert re.fullmatch(r"#.*|| \S.*|[A-Z][A-Za-z-]+: \S.*", line), line
+
+
+def make_variables(text: str, _system: str) -> None:
+    """Variables and nothing else, each given once."""
+    names = []
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            names.append(re.fullmatch(r"(?:export )?(\w+) := ?[^$#]*", line)[1])
+    assert {"enable", "disable", "pjproject", "sounds", "LUA_VERSIONS"} <= set(names)
+    assert len(names) == len(set(names))
+
+
 CHECKERS = {
+    r"/debian/control": debian_control,
+    r"/debian/options\.mk": make_variables,
     r"/etc/nftables\.conf": nft_ruleset,
     r"/etc/fail2ban/[a-z0-9]+\.d/labredes[a-z-]*\.(conf|local)": fail2ban,
     r"/etc/asterisk/pjsip\.conf": pjsip_conf,
