@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 
 import pytest
@@ -71,11 +72,12 @@ def test_wrong_pin_opens_no_mailbox(telephones, lab):
 
 def test_mailbox_with_ten_messages_is_full(telephones, inbox, on_lab):
     directory = "/var/spool/asterisk/voicemail/from-internal/6003/INBOX"
-    on_lab(f"""install -d -o asterisk -g asterisk {directory} && cd {directory} && for n in 0 1 2 3 4 5 6 7 8 9; do
-        install -o asterisk -g asterisk -m 644 /var/lib/asterisk/sounds/es/vm-sorry.wav msg000$n.wav
+    script = f"""mkdir -p {directory} && cd {directory} && for n in 0 1 2 3 4 5 6 7 8 9; do
+        cp /var/lib/asterisk/sounds/es/vm-sorry.wav msg000$n.wav
         printf '[message]\\norigtime=1600000000\\nduration=2\\nmsg_id=1600000000-%s\\n' $n > msg000$n.txt
-        chown asterisk: msg000$n.txt
-        done""")
+        done"""
+    # As the user of Asterisk, which has to own the directories above as well.
+    on_lab(f"runuser -u asterisk -- sh -c {shlex.quote(script)}")
     caller = telephones.dial("6001", "6003", talking=False)
     assert caller.hears("vm-isunavail"), caller
     caller.media.press("#")
