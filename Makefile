@@ -24,9 +24,10 @@ help: ## List the commands
 
 .venv/made: requirements.txt requirements-dev.txt
 	@lab/ensure $(PACKAGES) >&2
-	@echo "Making the virtual environment .venv (about a minute, once)" >&2
+	@echo "Creating the virtual environment .venv (about a minute, once)" >&2
 	@$(PYTHON) -m venv --clear .venv >&2
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt >&2
+	@tests/tools/sanity.sh --prime-venvs >&2
 	@touch $@
 
 .PHONY: tools
@@ -34,7 +35,7 @@ tools: .venv/made
 	@lab/ensure $(PACKAGES) >&2
 
 .PHONY: lab
-lab: tools ## Make a throwaway host here and run site.yml on it (DISTRIBUTION, RELEASE, MIRROR, GIT)
+lab: tools ## Create a throwaway host here and run site.yml on it (DISTRIBUTION, RELEASE, MIRROR, GIT)
 	@$(LAB) up --distribution $(DISTRIBUTION)
 
 .PHONY: lab-info
@@ -91,9 +92,9 @@ docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
 
 .PHONY: audit
-audit: tools ## Attack the lab host with other people's tools and kill its hardening at every step
+audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py
 
 .PHONY: bench
-bench: tools ## Measure making a lab, running on it again, and 200 calls; fail where a limit is missed
+bench: tools ## Measure a first and a second run and 200 calls; fail where a limit is missed
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py

@@ -72,7 +72,7 @@ CAUSES = (
         r"python\S*: (command )?not found|python\S*: No such file|interpreter .* was not found|No such file.*python",
         "Python 3 is not at {python}; install python3 or set ansible_python_interpreter.",
     ),
-    (r"[Nn]o space left on device", "its disk is full; make room on / and /tmp."),
+    (r"[Nn]o space left on device", "its disk is full; free some space on / and /tmp."),
     (
         r"Could not resolve hostname|Name or service not known|nodename nor servname|failure in name resolution",
         "the name {address} is not known; check ansible_host.",

@@ -60,12 +60,6 @@ def lab_directory(request) -> Path:
     _molecule(request, "destroy")
 
 
-@pytest.fixture(scope="session")
-def room(lab_directory) -> Path:
-    """The former name of lab_directory, for tests that still use it."""
-    return lab_directory
-
-
 def _molecule(request, *command: str) -> int:
     """Run Molecule's default scenario, the whole site, with live output and no tests; returns the exit code."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():

@@ -189,7 +189,7 @@ def main() -> int:
     ]
     if not options.without_kills:
         figures["ssh_access"] = lock_outs()
-        missed.append(figures["ssh_access"]["lock_outs"] and f"{figures['way_in']['lock_outs']} lock-outs")
+        missed.append(figures["ssh_access"]["lock_outs"] and f"{figures['ssh_access']['lock_outs']} lock-outs")
     print(json.dumps(figures, indent=2))
     for sentence in filter(None, missed):
         print(f"audit: {sentence}", file=sys.stderr)

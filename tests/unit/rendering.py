@@ -98,6 +98,8 @@ UNUSUAL = {
     "asterisk_country": "us",
     "labredes_database_host": "db.example.org",
     "labredes_database_port": 6432,
+    "postgresql_allowed_networks": ["192.0.2.0/24", "2001:db8::/32"],
+    "postgresql_extra_hba_rules": ["hostssl invoices invoices 198.51.100.0/24 scram-sha-256", "local stock stock peer"],
     "asterisk_group_members": ["ana"],
     "asterisk_ari_users": [],
     "labredes_ami_bind": "0.0.0.0",

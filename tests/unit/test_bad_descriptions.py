@@ -52,6 +52,19 @@ FAULTS = {
         },
         "archive: asterisk-18.2.2.tar.gz has no checksum; add its sha256 to release 18.2.2 in",
     ),
+    "database": (
+        {"labredes_database_user": "postgres"},
+        'database: labredes_database_user is "postgres"; give a name of lower-case letters, digits and underscores',
+    ),
+    "columns": ({"postgresql_cdr_columns": {"calldate": "timestamp"}}, "columns: postgresql_cdr_columns lacks "),
+    "hba": (
+        {"postgresql_extra_hba_rules": ["invoices 192.0.2.0/24"]},
+        'hba: postgresql_extra_hba_rules has "invoices 192.0.2.0/24", which is no line of pg_hba.conf; write it as',
+    ),
+    "length": (
+        {"labredes_verify_call_seconds": 0},
+        "length: labredes_verify_call_seconds is 0; give a number of seconds from 0.1 to 60.",
+    ),
     "type": ({"pbx_ring_seconds": "soon"}, "argument 'pbx_ring_seconds' is of type"),
     "choice": (
         {"pbx_codecs": ["opus"]},
@@ -109,13 +122,13 @@ FAULTS = {
     "port": ({"labredes_ssh_port": 70000}, "port: labredes_ssh_port is 70000; give a port from 1 to 65535."),
     "left-out": (
         {"ansible_user": "ana", "sshd_allow_users": ["admin"]},
-        "left-out: sshd_allow_users leaves out ana, by whom Ansible logs in; add that user,",
+        "left-out: sshd_allow_users does not list ana, as whom Ansible logs in; add that user,",
     ),
     "no-key": (
         {"sshd_authorized_keys": [{"user": "ana", "key": "ssh-ed25519 none"}]},
-        "no-key: sshd_authorized_keys has something for ana that is no public key",
+        "no-key: sshd_authorized_keys has no public key for ana, but ssh-ed25519 none; give the line",
     ),
-    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd will refuse"),
+    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd is about to refuse"),
     "memory": (
         {"asterisk_memory_max": "lots"},
         "memory: asterisk_memory_max lots is not an amount of memory; give one",

@@ -65,6 +65,15 @@ def test_no_file_names_a_registry_or_machine_path():
     assert not [f"{name}:{number}: {line.strip()}" for name, number, line in lines() if FORBIDDEN.search(line)]
 
 
+def test_no_file_has_a_private_word():
+    found = [
+        f"{name}:{number}: {word!r} in: {line.strip()}"
+        for name, number, line in lines()
+        if name not in EXEMPT and (word := private_word(line))
+    ]
+    assert not found, "\n".join([f"{len(found)} lines; write instead: {WORDS}", *found])
+
+
 @pytest.mark.parametrize(
     "line", ["Who guesses is banned.", "def f(room):", "__way_in: 1", "The original's PIN", "tasks/settle.yml"]
 )
