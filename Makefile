@@ -24,9 +24,10 @@ help: ## List the commands
 
 .venv/made: requirements.txt requirements-dev.txt
 	@lab/ensure $(PACKAGES) >&2
-	@echo "Making the virtual environment .venv (about a minute, once)" >&2
+	@echo "Creating the virtual environment .venv (about a minute, once)" >&2
 	@$(PYTHON) -m venv --clear .venv >&2
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt >&2
+	@tests/tools/sanity.sh --prime-venvs >&2
 	@touch $@
 
 .PHONY: tools
@@ -34,7 +35,7 @@ tools: .venv/made
 	@lab/ensure $(PACKAGES) >&2
 
 .PHONY: lab
-lab: tools ## Make a throwaway host here and run site.yml on it (DISTRIBUTION, RELEASE, MIRROR, GIT)
+lab: tools ## Create a throwaway host here and run site.yml on it (DISTRIBUTION, RELEASE, MIRROR, GIT)
 	@$(LAB) up --distribution $(DISTRIBUTION)
 
 .PHONY: lab-info
@@ -58,7 +59,7 @@ lint: tools ## Run every linter, two at a time
 	@$(MAKE) --jobs 2 --output-sync $(LINTS)
 
 lint-ansible: ## ansible-lint, profile production
-	@ansible-lint --offline
+	@ansible-lint --offline --nocolor -q
 
 lint-sanity: ## ansible-test sanity, on a copy
 	@tests/tools/sanity.sh
@@ -67,8 +68,7 @@ lint-yaml: ## yamllint
 	@$(FILES) | grep -z '\.ya\?ml$$' | xargs -0 yamllint --strict
 
 lint-python: ## ruff, format and rules
-	@ruff format --quiet --diff
-	@ruff check --quiet
+	@status=0; ruff format --quiet --diff || status=1; ruff check --quiet || status=1; exit $$status
 
 lint-types: ## mypy on plugins and lab
 	@mypy --no-error-summary
@@ -92,9 +92,9 @@ docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
 
 .PHONY: audit
-audit: tools ## Attack the lab host with other people's tools and kill its hardening at every step
+audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py
 
 .PHONY: bench
-bench: tools ## Measure making a lab, running on it again, and 200 calls; fail where a limit is missed
+bench: tools ## Measure a first and a second run and 200 calls; fail where a limit is missed
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py

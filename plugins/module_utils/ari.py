@@ -22,17 +22,11 @@ class Ari:
         self.url, self.seconds = url, seconds
         self.login = {"url_username": user, "url_password": password, "force_basic_auth": True, "use_proxy": False}
 
-    def put(self, kind, name, fields):
-        """Create or replace the object name of kind auth, aor or endpoint; fields is a dictionary."""
-        self._ask("PUT", kind, name, {"fields": [{"attribute": key, "value": value} for key, value in fields.items()]})
-
-    def delete(self, kind, name):
-        """Remove an object if it exists."""
-        self._ask("DELETE", kind, name)
-
-    def _ask(self, method, kind, name, body=None):
+    def request(self, method, kind, name, fields=None):
+        """PUT or DELETE (also if it does not exist) the object name of kind auth, aor or endpoint."""
         target = f"{self.url}/asterisk/config/dynamic/res_pjsip/{kind}/{name}"
-        data = None if body is None else json.dumps(body)
+        attributes = [{"attribute": key, "value": value} for key, value in (fields or {}).items()]
+        data = json.dumps({"fields": attributes}) if fields else None
         headers = {"Content-Type": "application/json"}
         try:
             open_url(target, method=method, data=data, headers=headers, timeout=self.seconds, **self.login)

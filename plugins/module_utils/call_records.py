@@ -35,7 +35,7 @@ class CallRecords:
         except psycopg2.Error as problem:
             reason = " ".join(str(problem).split()).rstrip(".")
             where = f"database {self.login['dbname']} at {self.login['host']}:{self.login['port']}"
-            raise DatabaseError(f"{where} refused a query: {reason}") from None
+            raise DatabaseError(f"{where} cannot be queried: {reason}") from None
 
     def _wait(self, connection):
         """Wait for the server; libpq's own timeouts do not end the wait for a server that is frozen."""

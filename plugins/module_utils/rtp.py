@@ -9,6 +9,7 @@ import secrets
 import socket
 import struct
 import time
+from typing import Any
 
 FRAME_SECONDS = 0.02
 FRAME_SAMPLES = 160
@@ -25,7 +26,9 @@ class Stream:
         self.port = self.socket.getsockname()[1]
         self.mark = secrets.token_bytes(12)
         self.source = secrets.randbits(32)
-        self.expected = self.remote = self.started = None
+        self.expected = None
+        self.remote: Any = None  # (host, port)
+        self.started = 0.0  # monotonic
         self.frames = self.sent = 0
         self.received = set()
         self.echoes = self.strangers = 0

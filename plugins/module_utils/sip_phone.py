@@ -11,6 +11,7 @@ import secrets
 import select
 import socket
 import time
+from typing import Any
 
 from ansible_collections.labredes.pbx.plugins.module_utils.rtp import Stream
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import (
@@ -81,7 +82,7 @@ class Phone:
         self.cseq = 0
         self.requests = {}  # by transaction
         self.answers = {}  # transaction of a request of the exchange -> the response it got
-        self.call = None
+        self.call: Any = None  # the Call of the moment
         self.incoming = None  # the INVITE that has no final response yet
 
     def register(self, seconds=60):
@@ -216,13 +217,13 @@ class Phone:
         copied = [(name, request.get(name)) for name in ("Via", "From", "To", "Call-ID", "CSeq")]
         if self.call is not None and self.call.call_id == request.get("Call-ID"):
             copied[2] = ("To", self.call.local)
-        message = self._message("SIP/2.0 " + status, copied + list(headers), body)
+        message = Message("SIP/2.0 " + status, copied + list(headers), body)
         self.answers[request.transaction] = message
         self._send(message)
 
     def _request(self, method, uri, headers, body=""):
         fresh = self._fresh(method)
-        return self._launch(self._message(f"{method} {uri} SIP/2.0", fresh + headers, body))
+        return self._launch(Message(f"{method} {uri} SIP/2.0", fresh + headers, body))
 
     def _launch(self, message):
         item = self.requests[message.transaction] = Request(message)
@@ -236,10 +237,6 @@ class Phone:
 
     def _via(self):
         return "Via", f"SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"
-
-    @staticmethod
-    def _message(start, headers, body):
-        return Message(start, headers + [("Content-Type", "application/sdp")] * bool(body), body)
 
     @staticmethod
     def _tagged(party):

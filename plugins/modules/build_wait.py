@@ -26,6 +26,7 @@ options:
 attributes:
   check_mode:
     support: none
+    description: In check mode the task is skipped, since nothing is built.
 """
 
 EXAMPLES = r"""

@@ -74,16 +74,15 @@ from ansible_collections.labredes.pbx.plugins.module_utils.rtp import FRAME_SECO
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import SipError
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, wait
 
-CALLER, CALLEE = "verify-caller", "verify-callee"
-CALLER_ID, EXTENSION, CONTEXT = "verify", "callee", "verify"  # no dash: Asterisk removes it from a number
+CALLER = "verify-caller"
+CALLEE = "verify-callee"
+CALLER_ID = "verify"  # no dash: Asterisk removes it from a number
+EXTENSION = "callee"
+CONTEXT = "verify"
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 LOG = "see /var/log/asterisk/messages"
 ENOUGH = 0.8  # of the frames; the first few may be lost while Asterisk learns the phones' RTP addresses
 PROBLEMS = (AriError, DatabaseError, SipError, OSError)
-
-
-class Interrupted(Exception):
-    """A signal asked the module to end; cleaning up comes first."""
 
 
 class Verification:
@@ -156,10 +155,10 @@ class Verification:
         }
         # What a killed run left is removed first: a PUT would mix its attributes with these.
         for kind in reversed(list(objects)):
-            self.ari.delete(kind, name)
+            self.ari.request("DELETE", kind, name)
         for kind, fields in objects.items():
-            self.cleanup.append(lambda kind=kind: self.ari.delete(kind, name))
-            self.ari.put(kind, name, fields)
+            self.cleanup.append(lambda kind=kind: self.ari.request("DELETE", kind, name))
+            self.ari.request("PUT", kind, name, fields)
         return phone
 
     def _register(self, phone):
@@ -228,7 +227,7 @@ class Verification:
     def _record(self, elapsed):
         """The one record of the call, once Asterisk has written it; elapsed is the length of the call in seconds."""
         deadline = time.monotonic() + self.seconds
-        rows = []
+        rows: list = []
         while not rows and time.monotonic() < deadline:
             time.sleep(0.1)
             rows = self.records.query("SELECT * FROM {table} WHERE accountcode = %s", self.token)
@@ -254,7 +253,8 @@ class Verification:
 
 
 def _interrupted(number, _frame):
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}")
+    """End the call like any failure of it, so that everything is removed."""
+    raise SipError(f"interrupted by {signal.Signals(number).name}")
 
 
 def main():
@@ -284,7 +284,7 @@ def main():
             result = verification.run()
         finally:
             failures = verification.clean()
-    except PROBLEMS + (Interrupted,) as error:
+    except PROBLEMS as error:
         problem = str(error)
     if failures:
         problem = f"{problem or 'the call went through'}; what it made was not all removed: {'; '.join(failures)}"

@@ -1,4 +1,4 @@
-"""The test phone of verify_call against an exchange made of a few lines, and against known answers."""
+"""The test phone of verify_call against a minimal exchange and known answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Exchange:
         self.seen, self.phone = [], None
 
     def act(self, now):
-        """Nothing happens unasked."""
+        """It sends nothing by itself."""
 
     def receive(self):
         data, self.phone = self.socket.recvfrom(65535)
@@ -75,7 +75,7 @@ class Exchange:
         self.socket.sendto(Message("SIP/2.0 " + status, copied + list(headers), body).to_bytes(), self.phone)
 
     def send(self, method, call_id="call-1", body=""):
-        """Ask something of the phone that asked last."""
+        """Send a request to the phone that sent the last one."""
         headers = [
             ("Via", "SIP/2.0/UDP x;branch=z9hG4bK" + method + call_id),
             ("From", "<sip:a@pbx>;tag=a"),
@@ -107,31 +107,31 @@ def test_credentials_are_those_of_rfc_2617():
     assert 'opaque="5ccc069c403ebaf9f0171e9517f40e41"' in found and "nc=00000001" in found
 
 
-def test_a_challenge_of_another_algorithm_is_named():
+def test_challenge_without_md5_is_named():
     asked = ("WWW-Authenticate", 'Digest realm="r", nonce="n", algorithm=SHA-256')
     response = Message("SIP/2.0 401 Unauthorized", [asked])
     with pytest.raises(SipError, match="401 Unauthorized but offered no MD5 digest"):
         sip_message.challenge(response)
 
 
-def test_a_response_names_its_transaction():
+def test_response_names_its_transaction():
     message = Message.parse(b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a;branch=b1;rport\r\nCSeq: 3 BYE\r\n\r\n")
     assert (message.status, message.transaction) == (200, ("b1", "BYE"))
 
 
 @pytest.mark.parametrize("data", [b"", b"\r\n\r\n", b"hello", b"SIP/2.0 200 OK\r\nno colon here\r\n\r\n"])
-def test_what_is_no_sip_message_is_refused(data):
+def test_other_datagrams_are_refused(data):
     with pytest.raises(SipError):
         Message.parse(data)
 
 
 @pytest.mark.parametrize("sdp", ["", "m=audio 0 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 8 101\r\n"])
-def test_an_sdp_without_pcmu_is_refused(sdp):
+def test_sdp_without_pcmu_is_refused(sdp):
     with pytest.raises(SipError, match="without PCMU"):
         sip_message.audio_port(sdp)
 
 
-def test_a_phone_registers_with_credentials():
+def test_phone_registers_with_credentials():
     exchange = Exchange()
     phone = phone_at(exchange)
     asked = phone.register()
@@ -140,7 +140,7 @@ def test_a_phone_registers_with_credentials():
     assert [request.get("CSeq") for request in exchange.seen] == ["1 REGISTER", "2 REGISTER"]
 
 
-def test_a_wrong_password_is_tried_once():
+def test_wrong_password_is_sent_once():
     exchange = Exchange()
     phone = phone_at(exchange, "wrong")
     asked = phone.register()
@@ -148,7 +148,7 @@ def test_a_wrong_password_is_tried_once():
     assert asked.final.reason == "403 Forbidden" and len(exchange.seen) == 2
 
 
-def test_a_lost_request_is_sent_again():
+def test_lost_request_is_sent_again():
     exchange = Exchange(loses=1)
     phone = phone_at(exchange)
     asked = phone.register()
@@ -156,7 +156,7 @@ def test_a_lost_request_is_sent_again():
     assert asked.final.status == 200 and asked.seconds >= sip_phone.RESEND
 
 
-def test_a_silent_exchange_is_given_up_in_time():
+def test_silent_exchange_is_given_up_in_time():
     exchange = Exchange(loses=99)
     phone = phone_at(exchange)
     asked = phone.register()
@@ -165,7 +165,7 @@ def test_a_silent_exchange_is_given_up_in_time():
     assert time.monotonic() - began < 1
 
 
-def test_a_port_nobody_listens_at_is_named_at_once():
+def test_closed_port_is_named_at_once():
     exchange = Exchange()
     exchange.socket.close()
     phone = phone_at(exchange)
@@ -174,7 +174,7 @@ def test_a_port_nobody_listens_at_is_named_at_once():
         drive(phone, until=lambda: asked.final)
 
 
-def test_a_call_is_set_up_and_ended():
+def test_call_is_set_up_and_ended():
     exchange = Exchange(("100 Trying", "180 Ringing", "200 OK"))
     phone = phone_at(exchange)
     asked = phone.dial("600")
@@ -186,7 +186,7 @@ def test_a_call_is_set_up_and_ended():
     assert phone.call.ended and exchange.seen[-1].get("To").endswith(";tag=exchange")
 
 
-def test_a_refused_call_is_acknowledged_within_its_transaction():
+def test_refused_call_is_acknowledged_in_its_transaction():
     exchange = Exchange(("503 Service Unavailable",))
     phone = phone_at(exchange)
     asked = phone.dial("600")
@@ -195,7 +195,7 @@ def test_a_refused_call_is_acknowledged_within_its_transaction():
     assert exchange.seen[-1].transaction[0] == asked.message.transaction[0]
 
 
-def test_a_called_phone_rings_answers_and_is_hung_up_on():
+def test_called_phone_rings_answers_and_hangs_up():
     exchange = Exchange()
     phone = phone_at(exchange)
     asked = phone.register()
@@ -215,7 +215,7 @@ def test_a_called_phone_rings_answers_and_is_hung_up_on():
     assert drive(exchange, phone, until=lambda: phone.call.ended)
 
 
-def test_a_second_caller_hears_busy():
+def test_second_caller_hears_busy():
     exchange = Exchange()
     phone = phone_at(exchange)
     asked = phone.register()
@@ -239,7 +239,7 @@ def test_streams_count_the_frames_of_the_other():
     assert (one.echoes, one.strangers) == (0, 0)
 
 
-def test_a_stream_knows_its_own_echo_from_the_other_party():
+def test_stream_tells_echo_from_other_party():
     one, two = streams()
     one.start(("127.0.0.1", one.port), 5, two.mark)
     assert drive(one, until=lambda: one.echoes == 5)
@@ -260,7 +260,7 @@ def test_a_stream_knows_its_own_echo_from_the_other_party():
         "modules/verify_call",
     ],
 )
-def test_what_runs_on_a_target_is_python_3_6(name):
+def test_code_of_managed_hosts_is_python_3_6(name):
     source = (ROOT / "plugins" / (name + ".py")).read_text()
     tree = ast.parse(source, feature_version=(3, 6))
     newer = {"dataclasses", "zoneinfo", "tomllib", "graphlib", "contextvars"}

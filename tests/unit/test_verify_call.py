@@ -1,4 +1,4 @@
-"""What verify_call says when something is wrong, and that it puts everything back."""
+"""The messages of verify_call when something is wrong, and that it removes everything."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def options():
 
 
 def run(monkeypatch, capsys, **more):
-    """What the whole module prints for these arguments."""
+    """The result of the module for these arguments."""
     monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": {**options(), **more}}).encode())
     with pytest.raises(SystemExit):
         verify_call.main()
@@ -75,7 +75,7 @@ def test_ari_that_does_not_answer_is_named(monkeypatch, capsys):
 
 def test_database_that_refuses_is_named(monkeypatch, capsys):
     result = run(monkeypatch, capsys)
-    assert result["msg"].startswith("verify: database asterisk at 127.0.0.1:1 refused a query: ")
+    assert result["msg"].startswith("verify: database asterisk at 127.0.0.1:1 cannot be queried: ")
 
 
 def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys):
@@ -83,7 +83,7 @@ def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys):
         login = {**options()["database"], "port": silent.getsockname()[1]}
         began = time.monotonic()
         result = run(monkeypatch, capsys, database=login)
-    assert result["msg"].endswith("refused a query: it did not answer within 0.15 s.")
+    assert result["msg"].endswith("cannot be queried: it did not answer within 0.15 s.")
     assert time.monotonic() - began < 3
 
 
@@ -97,21 +97,21 @@ def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys):
         ([{**GOOD, "billsec": 0}], "has billsec 0 where the call took 1.5 s"),
     ],
 )
-def test_a_wrong_call_record_is_named(rows, sentence):
+def test_wrong_call_record_is_named(rows, sentence):
     test = verify_call.Verification(options())
     test.records = Records(rows)
     with pytest.raises(verify_call.DatabaseError, match=re.escape(sentence)):
         test._record(1.5)
 
 
-def test_a_good_call_record_is_returned():
+def test_right_call_record_is_returned():
     test = verify_call.Verification(options())
     test.records = Records([GOOD])
     assert test._record(1.5) == GOOD
     assert len(test.token) <= 20, "accountcode has 20 characters in older tables"
 
 
-def test_clearing_away_goes_on_after_a_failure():
+def test_cleanup_continues_after_a_failure():
     test, done = verify_call.Verification(options()), []
 
     def fail():
@@ -122,7 +122,7 @@ def test_clearing_away_goes_on_after_a_failure():
     assert done == ["last made", "first made"]
 
 
-def test_a_call_that_fails_has_its_record_removed(monkeypatch):
+def test_record_of_a_failed_call_is_removed(monkeypatch):
     test = verify_call.Verification(options())
     test.records = Records([{}])
     caller, callee = (verify_call.Phone(name, "p", ("127.0.0.1", 9)) for name in ("a", "b"))
