@@ -128,7 +128,7 @@ FAULTS = {
         {"sshd_authorized_keys": [{"user": "ana", "key": "ssh-ed25519 none"}]},
         "no-key: sshd_authorized_keys has no public key for ana, but ssh-ed25519 none; give the line",
     ),
-    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd is about to refuse"),
+    "by-password": ({"ansible_password": "secret"}, "by-password: the login is by password, which sshd is about to"),
     "memory": (
         {"asterisk_memory_max": "lots"},
         "memory: asterisk_memory_max lots is not an amount of memory; give one",
