@@ -20,13 +20,14 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
-.venv/made: requirements.txt
+.venv/made: requirements.txt requirements-dev.txt
 	@lab/ensure $(PACKAGES) >&2
-	@echo "Making the virtual environment .venv (about a minute, once)" >&2
+	@echo "Creating the virtual environment .venv (about a minute, once)" >&2
 	@$(PYTHON) -m venv --clear .venv >&2
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.txt >&2
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt >&2
+	@tests/tools/sanity.sh --prime-venvs >&2
 	@touch $@
 
 .PHONY: tools
@@ -34,7 +35,7 @@ tools: .venv/made
 	@lab/ensure $(PACKAGES) >&2
 
 .PHONY: lab
-lab: tools ## Make a throwaway host here and run site.yml on it (DISTRIBUTION, RELEASE, MIRROR, GIT)
+lab: tools ## Create a throwaway host here and run site.yml on it (DISTRIBUTION, RELEASE, MIRROR, GIT)
 	@$(LAB) up --distribution $(DISTRIBUTION)
 
 .PHONY: lab-info
@@ -49,10 +50,34 @@ lab-ssh: tools ## Run CMD='…' as root on the lab host, or a shell
 lab-down: tools ## Remove the lab host; images and caches stay
 	@$(LAB) down
 
-.PHONY: lint
-lint: tools ## Check the style of everything
-	@git ls-files -z --cached --others --exclude-standard -- '*.yml' '*.yaml' | xargs -0 yamllint --strict
-	@ansible-lint --offline
+LINTS := lint-ansible lint-sanity lint-yaml lint-python lint-types lint-shell lint-spelling
+# The project's own files, without the link in collections/ that leads back here.
+FILES := git ls-files -z --cached --others --exclude-standard -- ':!collections'
+
+.PHONY: lint $(LINTS)
+lint: tools ## Run every linter, two at a time
+	@$(MAKE) --jobs 2 --output-sync $(LINTS)
+
+lint-ansible: ## ansible-lint, profile production
+	@ansible-lint --offline --nocolor -q
+
+lint-sanity: ## ansible-test sanity, on a copy
+	@tests/tools/sanity.sh
+
+lint-yaml: ## yamllint
+	@$(FILES) | grep -z '\.ya\?ml$$' | xargs -0 yamllint --strict
+
+lint-python: ## ruff, format and rules
+	@status=0; ruff format --quiet --diff || status=1; ruff check --quiet || status=1; exit $$status
+
+lint-types: ## mypy on plugins and lab
+	@mypy --no-error-summary
+
+lint-shell: ## shellcheck, rendered templates included
+	@.venv/bin/python tests/tools/shell_scripts.py
+
+lint-spelling: ## codespell
+	@$(FILES) | xargs -0 codespell
 
 .PHONY: unit
 unit: tools ## Run the tests that need no host, in seconds
@@ -67,9 +92,9 @@ docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
 
 .PHONY: audit
-audit: tools ## Attack the lab host with other people's tools and kill its hardening at every step
+audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py
 
 .PHONY: bench
-bench: tools ## Measure making a lab, running on it again, and 200 calls; fail where a limit is missed
+bench: tools ## Measure a first and a second run and 200 calls; fail where a limit is missed
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py

@@ -54,11 +54,12 @@ asterisk -V
 
 def plain_script(chosen: dict[str, Any], sources: pathlib.Path) -> str:
     """The plain shell script for the release that the lab builds; copies its sources into `sources`."""
-    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    paths = [ROLE / "defaults/main.yml", *(ROLE / "vars/main").glob("*.yml")]
+    variables = {name: value for path in paths for name, value in yaml.safe_load(path.read_text()).items()}
     table = {**variables["__asterisk_package_releases"], **chosen.get("asterisk_package_extra_releases", {})}
     name = chosen.get("asterisk_package_release") or "18.2.0"
     entry = table[name]
-    options = [option for option in variables["__asterisk_package_enable"] if option not in entry["lacks"]]
+    options = [option for option in variables["asterisk_package_default_enable"] if option not in entry["lacks"]]
     if not pathlib.Path(chosen.get("asterisk_package_mirror", "")).is_dir():
         raise LabError("the plain script needs local sources: set MIRROR to a directory with them")
     mirror = pathlib.Path(chosen["asterisk_package_mirror"])
@@ -78,8 +79,10 @@ def plain_script(chosen: dict[str, Any], sources: pathlib.Path) -> str:
         )
         for archive in sources.glob(f"asterisk-{prefix}-*.tar.gz")
     ]
+    # make install by hand needs no debhelper.
+    packages = [name for name in variables["__asterisk_package_build_dependencies"] if name != "debhelper"]
     return PLAIN.format(
-        packages=" ".join(variables["__asterisk_package_prerequisites"]),
+        packages=" ".join(packages),
         tree=tree,
         pjproject=f"pjproject-{entry['pjproject']['version']}.tar.bz2",
         bootstrap="./bootstrap.sh > /dev/null" if entry.get("bootstrap") else "",

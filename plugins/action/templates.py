@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The action labredes.pbx.templates: see plugins/modules/templates.py."""
+"""Action of labredes.pbx.templates, which renders all files before its one call on the host; see the module."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ansible.plugins.loader import lookup_loader
 
 
 class ActionModule(ActionBase):
-    """Renders every template on the controller and hands all of them to the host in one call."""
+    """Renders every template on the controller and passes all of them to the module."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp=None, task_vars=None):
-        """Return the module's answer; a template that cannot be rendered fails before the host is asked."""
+        """The module's result; a template that cannot be rendered fails before the host is changed."""
         result = super().run(tmp, task_vars)
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
         files = []
@@ -35,6 +35,6 @@ class ActionModule(ActionBase):
         }
 
     def _update_module_args(self, module_name, module_args, task_vars):
-        """Keep the contents, secrets among them, out of the host's journal, where a module says what it was given."""
+        """Keep the contents, which include secrets, out of the host's journal, where modules log their parameters."""
         super()._update_module_args(module_name, module_args, task_vars)
         module_args["_ansible_no_log"] = True

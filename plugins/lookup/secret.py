@@ -1,103 +1,45 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Lookup of an exchange's secrets: the user's own, or one made once and kept on the controller."""
+"""Lookup of secrets: ansible.builtin.password writes in check mode, not atomically, and accepts weak values."""
 
 from __future__ import annotations
 
 DOCUMENTATION = """
 name: secret
-short_description: A secret of the user's, or one generated once and kept on the controller
+short_description: A secret from C(labredes_secrets), or one generated once and kept on the controller
 version_added: 0.1.0
 author: labredes.pbx contributors (@labredes)
 description:
-  - Returns the value that the user gave in the dictionary C(labredes_secrets) under the secret's name.
-  - A name that is not there is generated once, at random, and kept in a file of mode 0600 under
-    O(directory)/host/name on the controller; the next run reads it back.
-  - In check mode nothing is written; a secret that does not exist yet is made up for the run.
-  - A weak value is refused, and so is one with a character that would end a value, start a comment or
-    be expanded in Asterisk's configuration files. Letters, digits and C(._~!*+^@%/:?=-) are accepted.
+  - Returns the value in C(labredes_secrets), or one generated once and kept in the file O(directory)/host/name (0600).
+    Check mode writes nothing. Weak values and those that would break Asterisk's configuration files are refused.
 options:
-  _terms:
-    description: Names of the secrets, such as V(database_password), V(phone_6001) or V(mailbox_6001).
-    required: true
-  length:
-    description: Characters of a generated secret.
-    type: int
-    default: 32
+  _terms: {description: "Names, such as V(database_password), V(phone_6001), V(mailbox_6001).", required: true}
+  length: {description: Length of a generated secret., type: int, default: 32}
   chars:
-    description:
-      - Character sets of a generated secret, names of Python's C(string) module separated by commas.
-      - With V(digits) the secret is a PIN, and the rules for a PIN apply to it.
+    description: Characters of a generated secret, as in P(ansible.builtin.password#lookup). V(digits) makes it a PIN.
     type: str
     default: ascii_letters,digits
-  host:
-    description: Host that the secret belongs to.
-    type: str
-    vars:
-      - name: inventory_hostname
+  host: {description: Host that the secret belongs to., required: true, type: str, vars: [{name: inventory_hostname}]}
   values:
-    description:
-      - Secrets the user sets himself, by name, as quoted strings.
-      - Read from the variable C(labredes_secrets); values may be vault-encrypted or templates.
+    description: The administrator's own secrets by name, as quoted strings, templates or vault-encrypted strings.
     type: raw
-    vars:
-      - name: labredes_secrets
+    vars: [{name: labredes_secrets}]
   directory:
-    description: Directory on the controller that holds what was generated; it is made with mode 0700.
+    description: Directory on the controller that keeps the generated secrets, created with mode 0700.
     type: str
     default: ~/.local/state/labredes.pbx/secrets
-    vars:
-      - name: labredes_secrets_dir
-  allow_weak:
-    description: Accept weak values all the same, for a throwaway exchange.
-    type: bool
-    default: false
-    vars:
-      - name: labredes_allow_weak_secrets
-  check:
-    description:
-      - Return the sentence with which the secret would be refused instead of the secret, empty when it can serve.
-        A check can then say that sentence alone, and no secret is in what it prints.
-    type: bool
-    default: false
-notes:
-  - Names and hosts are percent-encoded before they become file names, so no name leaves the directory.
-  - A task with C(no_log) hides this plugin's message as well; use O(check) in an assertion without C(no_log)
-    before, and its sentence reaches the user.
+    vars: [{name: labredes_secrets_dir}]
+  allow_weak: {description: Accept weak ones., type: bool, default: false, vars: [{name: labredes_allow_weak_secrets}]}
+  check: {description: "Return the error message, which is empty for a valid secret.", type: bool, default: false}
 """
 
-EXAMPLES = """
-- name: Password of the database role
-  community.postgresql.postgresql_user:
-    name: asterisk
-    password: "{{ lookup('labredes.pbx.secret', 'database_password') }}"
-  no_log: true
+RETURN = '_raw: {description: "The secrets or error messages, in the order of the names.", type: list, elements: str}'
 
-- name: Check the user's value before any host is touched
-  ansible.builtin.assert:
-    that: lookup('labredes.pbx.secret', 'database_password', check=true) | length == 0
-    fail_msg: "{{ lookup('labredes.pbx.secret', 'database_password', check=true) }}"
-
-- name: A mailbox's PIN
-  ansible.builtin.set_fact:
-    pin: "{{ lookup('labredes.pbx.secret', 'mailbox_6001', length=6, chars='digits') }}"
-  no_log: true
-
-- name: The same password on an exchange whose database is elsewhere
-  ansible.builtin.set_fact:
-    database_password: "{{ lookup('labredes.pbx.secret', 'database_password', host=groups['databases'][0]) }}"
-  no_log: true
-"""
-
-RETURN = """
-_raw:
-  description: The secrets, in the order of the names, or with O(check) what is wrong with them.
-  type: list
-  elements: str
-"""
-
+import contextlib
 import os
 import re
 import tempfile
+from itertools import pairwise
+from pathlib import Path
 from urllib.parse import quote
 
 from ansible.errors import AnsibleLookupError
@@ -107,193 +49,101 @@ from ansible.plugins.lookup import LookupBase
 
 SHORTEST_PASSWORD = 12
 SHORTEST_PIN = 4
-# voicemail keeps a password in 80 bytes with its closing zero, the tightest place of all.
-LONGEST = 79
+LONGEST = 79  # voicemail keeps a password in 80 bytes, the terminating zero included
 ALLOWED = re.compile(r"[A-Za-z0-9._~!*+^@%/:?=-]+", re.ASCII)
-# What people write when they mean to change it later; "obelix" is the hand-made original's.
-WORDS = (
-    "administrator",
-    "admin",
-    "asterisk",
-    "changeme",
-    "default",
-    "freepbx",
-    "insecure",
-    "unsecure",
-    "labredes",
-    "letmein",
-    "master",
-    "obelix",
-    "password",
-    "passwd",
-    "pass",
-    "pbx",
-    "qwertyuiop",
-    "qwerty",
-    "secret",
-    "test",
-    "user",
-    "voip",
-    "welcome",
-    "abcdefghijkl",
-    "contrasena",
-    "contraseña",
-    "clave",
-    "secreto",
-)
+WORDS = "administrator|admin|asterisk|changeme|clave|contrasena|default|(?:in|un)secure|labredes|letmein|master|pbx"
+WORDS += "|obelix|password|passwd|pass|qwerty|secreto|secret|test|user|voip|welcome"  # of two words, the longer first
 
 
 def weakness(name: str, value: str, pin: bool) -> str | None:
-    """Say in a few words why a secret is weak; None when it is not.
-
-    name: the secret's name; the words and numbers in it are guessed first.
-    pin: the rules for digits dialled on a phone, instead of those for a password.
-    """
+    """Why a secret is weak, None when it is not. The parts of its name count as common words."""
     parts = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part]
-    if pin:
-        if not value.isdigit():
-            return "is a PIN and may hold digits only"
-        if len(value) < SHORTEST_PIN:
-            return f"has {len(value)} digits, fewer than {SHORTEST_PIN}"
-        if value in parts:
-            return "is the number it belongs to"
-        steps = {(int(b) - int(a)) % 10 for a, b in zip(value, value[1:])}
+    if pin and value.isdigit() and len(value) >= SHORTEST_PIN:
+        steps = {(int(second) - int(first)) % 10 for first, second in pairwise(value)}
         if len(steps) == 1 and steps <= {0, 1, 9}:
             return "is one digit repeated or digits in a row"
-        return None
+        return "is the number it belongs to" if value in parts else None
+    if pin:
+        return f"is a PIN and must be {SHORTEST_PIN} or more digits"
     if len(value) < SHORTEST_PASSWORD:
         return f"has {len(value)} characters, fewer than {SHORTEST_PASSWORD}"
     if len(set(value)) < 5:
         return "repeats a few characters"
-    rest = value.lower()
-    for word in sorted(WORDS + tuple(parts), key=len, reverse=True):
-        rest = rest.replace(word, "")
-    if len(re.sub(r"[^a-z]", "", rest)) < 4 and rest != value.lower():
-        return "is made of words that are guessed first"
-    if not re.search(r"[a-z]", rest) and len(value) < 20:
-        return "has no letters and fewer than 20 characters"
-    return None
+    rest = re.sub("|".join([*parts, WORDS]), "", value.lower())
+    if rest != value.lower() and len(re.sub(r"[^a-z]", "", rest)) < 4:
+        return "consists of common words"
+    return "has no letters and fewer than 20 characters" if len(value) < 20 and not re.search("[a-z]", rest) else None
 
 
 def fault(name: str, value: object, pin: bool, allow_weak: bool) -> str | None:
-    """Say in a few words why a value cannot serve as this secret; None when it can."""
+    """Why a value cannot be used as this secret, None when it can."""
     if not isinstance(value, str):
-        return "is not a string; put it in quotes, so that no leading zero is lost"
-    if not value:
-        return "is empty"
-    if len(value) > LONGEST:
-        return f"has more than {LONGEST} characters, which Asterisk would cut off"
+        return "is not a string; put it in quotes"
+    if not value or len(value) > LONGEST:
+        return f"is empty or has more than {LONGEST} characters, which Asterisk would cut off"
     if not ALLOWED.fullmatch(value):
-        return "holds a character other than letters, digits and ._~!*+^@%/:?=- (others break Asterisk's files)"
-    weak = None if allow_weak else weakness(name, value, pin)
-    return (
-        weak
-        and f"{weak}; choose a stronger one, leave it out to have one generated, "
-        "or set labredes_allow_weak_secrets: true"
-    )
+        return "contains a character other than letters, digits and ._~!*+^@%/:?=- (others break Asterisk's files)"
+    cure = "choose a stronger one, leave it out to have one generated, or set labredes_allow_weak_secrets: true"
+    return None if allow_weak or not (weak := weakness(name, value, pin)) else f"{weak}; {cure}"
 
 
-def file_name(name: str) -> str:
-    """A file name that is one to one with a secret's or a host's name and cannot leave its directory."""
-    quoted = quote(name, safe="")
-    return quoted.replace(".", "%2E") if not quoted.strip(".") else quoted
-
-
-def keep(path: str, value: str) -> None:
-    """Write a secret unless another run was first; the file appears whole or not at all.
-
-    A link is made only if the name is free, so neither a lock that a killed run leaves behind nor a
-    half-written file can come of it.
-    """
-    handle, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            stream.write(value + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        os.unlink(draft)
+def keep(path: Path, value: str) -> None:
+    """Write a secret unless another run was first; a link is atomic, so a killed run leaves no half-written file."""
+    for directory in (path.parent.parent, path.parent):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".new-") as draft:  # mode 0600
+        draft.write(value + "\n")
+        draft.flush()
+        os.fsync(draft.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft.name, path)
 
 
 class LookupModule(LookupBase):
     """The lookup plugin; see DOCUMENTATION."""
 
     def run(self, terms, variables=None, **kwargs):
-        """Return one secret a term. Raises AnsibleLookupError with one sentence for a value that cannot serve."""
-        variables = variables or {}
-        self.set_options(var_options=variables, direct=kwargs)
-        host = self.get_option("host")
-        if not host:
-            raise AnsibleLookupError("labredes.pbx.secret was called outside a play without host=.")
-        values, check_mode = self._own_values(), bool(variables.get("ansible_check_mode"))
+        """One secret, or with ``check`` one error message, for each term."""
+        self.set_options(var_options=variables or {}, direct=kwargs)
         answers = []
         for term in terms:
             try:
-                answers.append(self._secret(to_text(term), host, values, check_mode))
+                secret = self._secret(to_text(term), bool((variables or {}).get("ansible_check_mode")))
+                answers.append("" if self.get_option("check") else secret)
             except AnsibleLookupError as error:
                 if not self.get_option("check"):
                     raise
                 answers.append(str(error))
-            else:
-                if self.get_option("check"):
-                    answers[-1] = ""
         return answers
 
-    def _own_values(self) -> dict:
-        """The user's dictionary; its values stay templates, so that one bad value spoils only itself."""
-        values = self.get_option("values") or {}
-        if isinstance(values, str):
-            values = self._templar.template(values)
+    def _secret(self, name: str, check_mode: bool) -> str:
+        host, values, pin = self.get_option("host"), self.get_option("values"), self.get_option("chars") == "digits"
+        values = self._templar.template(values or {}) if isinstance(values, str) else values or {}
         if not isinstance(values, dict):
             raise AnsibleLookupError('labredes_secrets is not a dictionary; write it as name: "value" lines.')
-        return values
-
-    def _secret(self, name: str, host: str, values: dict, check_mode: bool) -> str:
-        pin = self.get_option("chars") == "digits"
-        allow_weak = self.get_option("allow_weak")
-        if name in values:
-            value = self._templar.template(values[name], fail_on_undefined=True)
-            if hasattr(value, "__ENCRYPTED__"):
-                value = to_text(value)
-            where = f"labredes_secrets.{name}"
-        else:
-            path = os.path.join(os.path.expanduser(self.get_option("directory")), file_name(host), file_name(name))
-            value = self._kept(path, name, pin, check_mode)
-            where = f"the secret in {path}"
-        reason = fault(name, value, pin, allow_weak)
-        if reason:
+        if name in values:  # the one value is rendered, so that another that is undefined does not matter
+            value, where = self._templar.template(values[name], fail_on_undefined=True), f"labredes_secrets.{name}"
+            value = to_text(value) if hasattr(value, "__ENCRYPTED__") else value
+        else:  # percent-encoded names cannot leave the directory
+            parts = [quote(part, safe="") if part.strip(".") else part.replace(".", "%2E") for part in (host, name)]
+            path = Path(self.get_option("directory")).expanduser().joinpath(*parts)
+            value, where = self._generated(path, name, pin, check_mode), f"the secret in {path}"
+        if reason := fault(name, value, pin, self.get_option("allow_weak")):
             raise AnsibleLookupError(f"{host}: {where} {reason}.")
         return str(value)
 
-    def _kept(self, path: str, name: str, pin: bool, check_mode: bool) -> str:
-        """Read the secret of this file, made first if there is none."""
+    def _generated(self, path: Path, name: str, pin: bool, check_mode: bool) -> str:
+        """The secret of a file; generated if there is none, and again if it is weak by chance."""
         try:
-            if not os.path.exists(path):
-                fresh = self._fresh(name, pin)
-                if check_mode:
-                    return fresh
-                for folder in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
-                    os.makedirs(folder, mode=0o700, exist_ok=True)
-                keep(path, fresh)
-            with open(path, encoding="utf-8") as stream:
-                return stream.read().rstrip("\n")
+            if not path.exists():
+                password = lookup_loader.get("ansible.builtin.password", loader=self._loader, templar=self._templar)
+                options = {option: self.get_option(option) for option in ("length", "chars")}
+                fresh = (to_text(password.run(["/dev/null"], {}, **options)[0]) for _attempt in range(100))
+                strong = next((value for value in fresh if not weakness(name, value, pin)), "")
+                if check_mode or not strong:
+                    return strong
+                keep(path, strong)
+            return path.read_text(encoding="utf-8").rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise AnsibleLookupError(
-                f"The secret {path} cannot be kept ({error}); make it accessible or set labredes_secrets_dir."
-            ) from error
-
-    def _fresh(self, name: str, pin: bool) -> str:
-        """A random secret that is not weak by chance."""
-        maker = lookup_loader.get("ansible.builtin.password", loader=self._loader, templar=self._templar)
-        for _attempt in range(100):
-            value = to_text(
-                maker.run(["/dev/null"], {}, length=self.get_option("length"), chars=self.get_option("chars"))[0]
-            )
-            if not weakness(name, value, pin):
-                return value
-        raise AnsibleLookupError(
-            f"No strong secret {name} fits length={self.get_option('length')} and chars={self.get_option('chars')}."
-        )
+            cure = "make it accessible or set labredes_secrets_dir"
+            raise AnsibleLookupError(f"The secret {path} cannot be read or written ({error}); {cure}.") from error

@@ -1,10 +1,9 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A telephone for one call at a time over UDP: registers, calls, answers, hangs up (RFC 3261).
+"""A telephone for one call over UDP on the exchange's own machine: registers, calls, answers, hangs up (RFC 3261).
 
-No threads: a phone and an RTP stream are parties, each with a socket, receive(), due and act(),
-and wait() drives any number of them until a condition holds or time is up. Everything goes to the
-one address of the exchange, whatever Contact or SDP say, as a phone behind an outbound proxy does:
-an exchange that announces its public address would else send its own test out to the router.
+No threads: a phone and an RTP stream are parties, each with a socket, receive(), due and act(), and wait() drives any
+number of them until a condition holds or time is up. Everything is sent to the one address of the exchange, whatever
+Contact or SDP say: an exchange that announces a public address would otherwise send its test through the router.
 Runs on Python 3.6 and later.
 """
 
@@ -12,7 +11,9 @@ import secrets
 import select
 import socket
 import time
+from typing import Any
 
+from ansible_collections.labredes.pbx.plugins.module_utils.rtp import Stream
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import (
     Message,
     SipError,
@@ -21,15 +22,14 @@ from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import (
     challenge,
     credentials,
     offer,
-    parameter,
 )
 
-T1 = 0.5  # seconds until a request is sent again, doubled each time (RFC 3261, 17.1.1.1)
-AGENT = "labredes.pbx verify"
+RESEND = 0.5  # seconds; nothing is lost on the way, but an exchange under load drops requests
 
 
-def wait(parties, done, deadline):
-    """Drive the parties until done() is true; False if deadline (monotonic seconds) came first."""
+def wait(parties, done, seconds):
+    """Drive the parties until done() is true; False if that takes longer."""
+    deadline = time.monotonic() + seconds
     while not done():
         now = time.monotonic()
         if now >= deadline:
@@ -39,300 +39,214 @@ def wait(parties, done, deadline):
         for party in parties:
             if party.socket in ready:
                 party.receive()
-        now = time.monotonic()
-        for party in parties:
-            party.act(now)
+            party.act(time.monotonic())
     return True
 
 
-class Transaction:
-    """A request under way: its responses so far, and when to send it again."""
+class Request:
+    """A request of ours: when to send it again, and its final response."""
 
-    def __init__(self, request):
-        self.request = request
+    def __init__(self, message):
+        self.message = message
         self.began = time.monotonic()
-        self.authenticated = False
-        self.provisional = []
+        self.due = self.began + RESEND
+        self.seconds = None  # from the first sending to the final response, challenge included
         self.final = None
-        self.again(request)
-
-    def again(self, request):
-        """Start over with a changed request (the one with credentials)."""
-        self.request = request
-        self.interval = T1
-        self.due = time.monotonic() + T1
-
-    @property
-    def seconds(self):
-        """How long the exchange took to the final response, challenge included."""
-        return self.ended - self.began
-
-    def finish(self, response):
-        """Keep the final response and its time."""
-        self.final, self.ended, self.due = response, time.monotonic(), None
 
 
 class Call:
-    """The one dialogue of a phone."""
+    """The one dialogue of a phone: its headers, the URI for requests within it, and how far it is."""
 
     def __init__(self, call_id, local, remote, target):
-        self.call_id = call_id
-        self.local = local  # our side's From or To, with tag
-        self.remote = remote  # the other side's, with tag once it is known
-        self.target = target  # the URI for requests within the dialogue
+        self.call_id, self.local, self.remote, self.target = call_id, local, remote, target
         self.audio_port = None  # where the exchange wants our RTP
-        self.ringing = False
-        self.answered = False
-        self.confirmed = False  # as the callee: the ACK has come
-        self.ended = False
+        self.ringing = self.answered = self.confirmed = self.ended = False
+
+    def headers(self):
+        """The headers of a request within the dialogue."""
+        return [("From", self.local), ("To", self.remote), ("Call-ID", self.call_id)]
 
 
 class Phone:
-    """One account at an exchange.
+    """One account (user, password) at an exchange (server: IPv4 address, UDP port), with the stream of its audio."""
 
-    user, password: of the account. server: (IPv4 address, UDP port) of the exchange.
-    media_port: the local port that our SDP names.
-    """
-
-    def __init__(self, user, password, server, media_port):
-        self.user, self.password, self.server, self.media_port = user, password, server, media_port
+    def __init__(self, user, password, server):
+        self.user, self.password, self.server = user, password, server
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.connect(server)  # so that a port nobody listens at is known at once
+        self.socket.connect(server)  # so that a closed port is noticed at once
         self.host, self.port = self.socket.getsockname()
-        self.cseq = 0
-        self.transactions = {}
-        self.call = None
-        self.incoming = None  # the INVITE we have not answered yet
-        self.answers = {}  # branch and method of a request -> the response we gave
-        self.answer_due = None
+        self.stream = Stream(self.host)
+        self.contact = [("Contact", f"<sip:{user}@{self.host}:{self.port}>")]
+        self.me = f"<sip:{user}@{server[0]}>"
         self.register_id = secrets.token_hex(8)
-
-    # --- what a user of the phone does
+        self.cseq = 0
+        self.requests = {}  # by transaction
+        self.answers = {}  # transaction of a request of the exchange -> the response it got
+        self.call: Any = None  # the Call of the moment
+        self.incoming = None  # the INVITE that has no final response yet
 
     def register(self, seconds=60):
-        """Ask for a registration of so many seconds; 0 ends it. Returns the transaction."""
-        me = "<sip:%s@%s>" % (self.user, self.server[0])
-        headers = [
-            ("From", "%s;tag=%s" % (me, secrets.token_hex(4))),
-            ("To", me),
-            ("Call-ID", self.register_id),
-            ("Contact", self._contact()),
-            ("Expires", str(seconds)),
-        ]
-        return self._request("REGISTER", "sip:%s:%d" % self.server, headers)
+        """Ask for a registration of so many seconds; 0 ends it. Returns the request."""
+        headers = [("From", self._tagged(self.me)), ("To", self.me), ("Call-ID", self.register_id)]
+        headers += [("Expires", str(seconds))] + self.contact
+        return self._request("REGISTER", f"sip:{self.server[0]}:{self.server[1]}", headers)
 
     def dial(self, number):
-        """Call an extension. Returns the transaction; self.call tells how far the call is."""
-        target = "sip:%s@%s:%d" % ((number,) + self.server)
-        me = "<sip:%s@%s>;tag=%s" % (self.user, self.server[0], secrets.token_hex(4))
-        self.call = Call(secrets.token_hex(12), me, "<%s>" % target, target)
-        headers = self._dialogue() + [("Contact", self._contact()), ("Content-Type", "application/sdp")]
-        return self._request("INVITE", target, headers, offer(self.host, self.media_port))
+        """Call an extension. Returns the request; self.call has the state of the call."""
+        target = f"sip:{number}@{self.server[0]}:{self.server[1]}"
+        self.call = Call(secrets.token_hex(12), self._tagged(self.me), f"<{target}>", target)
+        return self._request("INVITE", target, self.call.headers() + self.contact, offer(self.host, self.stream.port))
 
     def answer(self):
-        """Pick up the call that is ringing."""
-        headers = [("Contact", self._contact()), ("Content-Type", "application/sdp")]
-        self._respond(self.incoming, "200 OK", headers, offer(self.host, self.media_port))
+        """Answer the call that is ringing."""
+        self._respond(self.incoming, "200 OK", self.contact, offer(self.host, self.stream.port))
         self.call.answered = True
-        self.answer_due = time.monotonic() + T1
 
     def hang_up(self):
-        """End the answered call. Returns the transaction."""
-        return self._request("BYE", self.call.target, self._dialogue())
+        """End the answered call. Returns the request."""
+        return self._request("BYE", self.call.target, self.call.headers())
 
     def cancel(self, invite):
-        """Give up an INVITE that has no final response. Returns the transaction of the CANCEL."""
-        request = invite.request
-        headers = [pair for pair in request.headers if pair[0] in ("Via", "From", "To", "Call-ID", "Max-Forwards")]
-        number = request.get("CSeq").partition(" ")[0]
-        message = Message(request.start.replace("INVITE", "CANCEL", 1), headers + [("CSeq", number + " CANCEL")])
-        return self._launch(message)
+        """Cancel an INVITE that has no final response. Returns the request."""
+        return self._launch(self._of_invite("CANCEL", invite.message, invite.message.get("To")))
 
     def close(self):
-        """Give the port back."""
+        """Close the ports."""
         self.socket.close()
-
-    # --- what wait() does
+        self.stream.close()
 
     @property
     def due(self):
         """When act() wants to be called next (monotonic seconds), or None."""
-        times = [item.due for item in self.transactions.values()] + [self.answer_due]
-        return min([moment for moment in times if moment is not None], default=None)
+        return min([item.due for item in self.requests.values() if item.due is not None], default=None)
 
     def act(self, now):
         """Send again what has had no answer for too long."""
-        for item in self.transactions.values():
+        for item in self.requests.values():
             if item.due is not None and item.due <= now:
-                self._send(item.request)
-                item.interval *= 2
-                item.due = now + item.interval
-        if self.answer_due is not None and self.answer_due <= now:
-            self._send(self.answers[(self.incoming.branch, "INVITE")])
-            self.answer_due = now + T1
+                self._send(item.message)
+                item.due = now + RESEND
 
     def receive(self):
-        """Take one datagram and do what it asks; SipError if nobody listens at the exchange's port."""
+        """Read one datagram and react; SipError if the exchange's port is closed."""
         try:
             message = Message.parse(self.socket.recv(65535))
         except ConnectionError:
-            raise SipError("nothing listens at UDP port %d of %s" % (self.server[1], self.server[0]))
+            raise self._closed() from None
         if message.status:
             self._response(message)
+        elif message.transaction in self.answers:
+            self._send(self.answers[message.transaction])
         else:
-            self._asked(message)
-
-    # --- responses to our requests
+            self._requested(message)
 
     def _response(self, message):
-        item = self.transactions.get((message.branch, message.method))
+        item = self.requests.get(message.transaction)
+        invite = message.method == "INVITE"
         if item is None:
             return
         if message.status < 200:
-            item.provisional.append(message.status)
-            if message.method == "INVITE":
+            if invite:
                 item.due = None
                 self.call.ringing = self.call.ringing or message.status in (180, 183)
             return
-        if message.method == "INVITE":
-            self._acknowledge(item, message)
+        if invite:
+            self._acknowledge(item.message, message)
         if item.final is not None:
             return
-        if message.status in (401, 407) and not item.authenticated:
+        if message.status in (401, 407) and not item.message.get("Authorization"):
             self._authenticate(item, message)
             return
-        item.finish(message)
-        if message.method == "INVITE" and message.status >= 300:
-            self.call.ended = True
-        elif message.method == "INVITE":
-            self.call.answered = True
-            self.call.audio_port = audio_port(message.body)
-        elif message.method == "BYE":
+        item.final, item.seconds, item.due = message, time.monotonic() - item.began, None
+        if invite and message.status < 300:
+            self.call.answered, self.call.audio_port = True, audio_port(message.body)
+        elif message.method in ("INVITE", "BYE"):
             self.call.ended = True
 
     def _authenticate(self, item, response):
         """Send a refused request once more, with credentials."""
-        old = item.request
-        uri = old.start.split(" ")[1]
-        name = "Authorization" if response.status == 401 else "Proxy-Authorization"
-        value = credentials(challenge(response), old.method, uri, self.user, self.password)
-        changed = dict(self._fresh(old.method))
-        headers = [(key, changed.get(key, text)) for key, text in old.headers] + [(name, value)]
-        del self.transactions[(old.branch, old.method)]
-        item.authenticated = True
-        item.again(Message(old.start, headers, old.body))
-        self.transactions[(item.request.branch, old.method)] = item
-        self._send(item.request)
+        old = item.message
+        asked = challenge(response)
+        value = credentials(asked, old.method, old.start.split(" ")[1], self.user, self.password)
+        fresh = dict(self._fresh(old.method))
+        headers = [(name, fresh.get(name, text)) for name, text in old.headers] + [("Authorization", value)]
+        item.message = Message(old.start, headers, old.body)
+        del self.requests[old.transaction]
+        self.requests[item.message.transaction] = item
+        self._send(item.message)
 
-    def _acknowledge(self, item, response):
-        """ACK a final response to INVITE: within the transaction if it failed, within the dialogue if not."""
-        number = item.request.get("CSeq").partition(" ")[0]
+    def _acknowledge(self, invite, response):
+        """ACK a final response to INVITE: within its transaction if it failed, within the dialogue if not."""
+        ack = self._of_invite("ACK", invite, response.get("To"))
         if response.status < 300:
             self.call.remote = response.get("To")
             self.call.target = address(response.get("Contact")) or self.call.target
-            via, start = self._via(), "ACK %s SIP/2.0" % self.call.target
-        else:
-            via, start = item.request.get("Via"), item.request.start.replace("INVITE", "ACK", 1)
-        headers = [
-            ("Via", via),
-            ("Max-Forwards", "70"),
-            ("From", item.request.get("From")),
-            ("To", response.get("To")),
-            ("Call-ID", self.call.call_id),
-            ("CSeq", number + " ACK"),
-        ]
-        self._send(Message(start, headers))
+            ack.start = f"ACK {self.call.target} SIP/2.0"
+            ack.headers[0] = self._via()
+        self._send(ack)
 
-    # --- requests of the exchange
+    def _of_invite(self, method, invite, to):
+        """A request that repeats the headers of an INVITE."""
+        headers = [(name, invite.get(name)) for name in ("Via", "Max-Forwards", "From", "Call-ID")]
+        number = invite.get("CSeq").partition(" ")[0]
+        headers += [("To", to), ("CSeq", f"{number} {method}")]
+        return Message(invite.start.replace("INVITE", method, 1), headers)
 
-    def _asked(self, message):
-        given = self.answers.get((message.branch, message.method))
-        if given is not None:
-            self._send(given)
-        elif message.method == "ACK":
-            self.answer_due = None
-            if self.call is not None:
+    def _requested(self, message):
+        """React to a request of the exchange."""
+        ours = self.call is not None and self.call.call_id == message.get("Call-ID")
+        if message.method == "ACK":
+            if ours:
                 self.call.confirmed = True
-        elif message.method == "INVITE":
-            self._invited(message)
-        elif message.method == "CANCEL":
-            self._respond(message, "200 OK")
-            if self.incoming is not None and not self.call.answered:
-                self._respond(self.incoming, "487 Request Terminated")
-                self.call.ended = True
-        elif message.method == "BYE":
-            self._respond(message, "200 OK")
-            if self.call is not None and self.call.call_id == message.get("Call-ID"):
-                self.call.ended = True
-        else:  # OPTIONS, NOTIFY and the like: a friendly phone
-            self._respond(message, "200 OK")
-
-    def _invited(self, message):
-        """Ring for a new call; agree to a change of the one we have; be busy for a third."""
-        if self.call is not None and self.call.call_id == message.get("Call-ID"):
-            self.call.audio_port = audio_port(message.body) if message.body else self.call.audio_port
-            headers = [("Contact", self._contact()), ("Content-Type", "application/sdp")]
-            self._respond(message, "200 OK", headers, offer(self.host, self.media_port))
-        elif self.call is not None:
+        elif message.method == "INVITE" and self.call is not None:
             self._respond(message, "486 Busy Here")
-        else:
+        elif message.method == "INVITE":
             self.incoming = message
-            local = "%s;tag=%s" % (message.get("To"), secrets.token_hex(4))
-            self.call = Call(message.get("Call-ID"), local, message.get("From"), address(message.get("Contact")))
-            self.call.audio_port = audio_port(message.body)
-            self.call.ringing = True
-            self._respond(message, "180 Ringing", [("Contact", self._contact())])
+            caller, target = message.get("From"), address(message.get("Contact"))
+            self.call = Call(message.get("Call-ID"), self._tagged(message.get("To")), caller, target)
+            self.call.audio_port, self.call.ringing = audio_port(message.body), True
+            self._respond(message, "180 Ringing", self.contact)
+        else:  # BYE and CANCEL; OPTIONS, NOTIFY and others need no more than an answer
+            self._respond(message, "200 OK")
+            if message.method == "CANCEL" and ours and not self.call.answered:
+                self._respond(self.incoming, "487 Request Terminated")
+            if message.method in ("BYE", "CANCEL") and ours:
+                self.call.ended = True
 
     def _respond(self, request, status, headers=(), body=""):
-        to = request.get("To")
-        if self.call is not None and self.call.call_id == request.get("Call-ID") and not parameter(to, "tag"):
-            to = self.call.local
-        copied = [("Via", value) for value in request.all("Via")]
-        copied += [("Record-Route", value) for value in request.all("Record-Route")]
-        copied += [
-            ("From", request.get("From")),
-            ("To", to),
-            ("Call-ID", request.get("Call-ID")),
-            ("CSeq", request.get("CSeq")),
-            ("Server", AGENT),
-        ]
+        copied = [(name, request.get(name)) for name in ("Via", "From", "To", "Call-ID", "CSeq")]
+        if self.call is not None and self.call.call_id == request.get("Call-ID"):
+            copied[2] = ("To", self.call.local)
         message = Message("SIP/2.0 " + status, copied + list(headers), body)
-        self.answers[(request.branch, request.method)] = message
+        self.answers[request.transaction] = message
         self._send(message)
-
-    # --- the wire
 
     def _request(self, method, uri, headers, body=""):
         fresh = self._fresh(method)
-        message = Message(
-            "%s %s SIP/2.0" % (method, uri),
-            fresh[:1] + [("Max-Forwards", "70")] + headers + fresh[1:] + [("User-Agent", AGENT)],
-            body,
-        )
-        return self._launch(message)
+        return self._launch(Message(f"{method} {uri} SIP/2.0", fresh + headers, body))
 
     def _launch(self, message):
-        item = Transaction(message)
-        self.transactions[(message.branch, message.method)] = item
+        item = self.requests[message.transaction] = Request(message)
         self._send(message)
         return item
 
     def _fresh(self, method):
         """The headers that differ from one request to the next."""
         self.cseq += 1
-        return [("Via", self._via()), ("CSeq", "%d %s" % (self.cseq, method))]
+        return [self._via(), ("CSeq", f"{self.cseq} {method}"), ("Max-Forwards", "70")]
 
     def _via(self):
-        return "SIP/2.0/UDP %s:%d;rport;branch=z9hG4bK%s" % (self.host, self.port, secrets.token_hex(8))
+        return "Via", f"SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"
 
-    def _contact(self):
-        return "<sip:%s@%s:%d>" % (self.user, self.host, self.port)
-
-    def _dialogue(self):
-        return [("From", self.call.local), ("To", self.call.remote), ("Call-ID", self.call.call_id)]
+    @staticmethod
+    def _tagged(party):
+        return f"{party};tag={secrets.token_hex(4)}"
 
     def _send(self, message):
         try:
             self.socket.send(message.to_bytes())
         except ConnectionError:
-            raise SipError("nothing listens at UDP port %d of %s" % (self.server[1], self.server[0]))
+            raise self._closed() from None
+
+    def _closed(self):
+        return SipError(f"UDP port {self.server[1]} of {self.server[0]} is closed")

@@ -1,30 +1,29 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Write many files from templates in one go."""
+"""Write many files in one call: thirty files by ansible.builtin.template take ten seconds, by this module one."""
 
 DOCUMENTATION = r"""
 module: templates
-short_description: Write many files from templates in one go
+short_description: Write many files from templates in one call
 version_added: 0.1.0
 author: labredes.pbx contributors (@labredes)
 description:
-  - Does for a list of files what M(ansible.builtin.template) does for one, in one call on the host. In a loop that
-    module costs two calls and a transfer for each file, a third of a second.
-  - Every new content is validated before the first file is replaced.
+  - Does for a list of files what M(ansible.builtin.template) does for one, which in a loop costs two calls and a
+    transfer for each file. All new contents are validated before the first file is replaced.
 options:
   source:
-    description: Directory of the templates, as M(ansible.builtin.template) finds it; each has its file's name and C(.j2).
+    description: Directory of the templates, as M(ansible.builtin.template) finds it; their names end in C(.j2).
     type: str
     required: true
   directory:
-    description: Directory of the files on the host. It and those that a file's name goes through must be there.
+    description: Existing directory on the host that contains the files.
     type: path
     required: true
   files:
     description:
-      - The files. Each has C(name) (below O(directory)), and may have C(validate) (a command with C(%s) for the
-        file to look at, which has to succeed) and C(secret) (whether its content is kept out of what is shown).
-      - Other keys are left to whoever made the list. C(content) is put there by the controller.
+      - The files. Each has C(name), below O(directory), and may have C(validate), a command that must succeed, with
+        C(%s) for the new file, and C(secret), which keeps its content out of the diff. Other keys are returned as
+        they are. The action adds C(content).
     type: list
     elements: dict
     required: true
@@ -32,10 +31,10 @@ extends_documentation_fragment: [files]
 attributes:
   check_mode:
     support: full
-    description: Nothing is written; C(validate) is not run, since its program may be among what is yet to be installed.
+    description: Nothing is written. C(validate) is not run, since its program may not be installed yet.
   diff_mode:
     support: full
-    description: Of a file with a secret it is said that it changes, and not how.
+    description: For a file with C(secret) the diff only reports that it changes.
 """
 
 EXAMPLES = r"""
@@ -55,7 +54,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: Those of the list that changed, in content, owner, group or mode, as they were given.
+  description: The entries of O(files) whose content, owner, group or mode changed.
   returned: success
   type: list
   elements: dict
@@ -69,7 +68,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 
 def read(path):
-    """The content of a plain file as bytes; None where there is none, or something else that a file would replace."""
+    """The content of a regular file as bytes; None for a missing file or a link, which is replaced."""
     if os.path.islink(path) or not os.path.exists(path):
         return None
     with open(path, "rb") as stream:
@@ -77,23 +76,21 @@ def read(path):
 
 
 def stage(module, path, content, validate):
-    """Write new content to a temporary file and validate it; gives that file's path. Fails the module in one sentence."""
+    """Write new content to a temporary file, validate it, and return its path."""
     handle, staged = tempfile.mkstemp(dir=module.tmpdir)
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)
     if validate:
         code, out, complaint = module.run_command([word.replace("%s", staged) for word in shlex.split(validate)])
         if code:
-            module.fail_json(
-                msg="%s would not be valid, and nothing was changed: %s" % (path, (complaint or out).strip())
-            )
+            module.fail_json(msg=f"{path} would not be valid, and nothing was changed: {(complaint or out).strip()}")
     return staged
 
 
 def difference(path, before, after, secret):
-    """What --diff shows of a file's content; `before` and `after` are bytes, `before` None where there was no file."""
+    """The diff of a file's content; `before` is None for a new file."""
     if secret:
-        return {"prepared": "%s changes; it holds secrets and is not shown.\n" % path}
+        return {"prepared": f"{path} changes; it contains secrets and is not shown.\n"}
     return {
         "before_header": path,
         "before": (before or b"").decode("utf-8", "replace"),
@@ -103,7 +100,7 @@ def difference(path, before, after, secret):
 
 
 def main():
-    """Find what differs, validate all of it, then replace."""
+    """Find the files that differ, validate all of them, then replace them."""
     module = AnsibleModule(
         argument_spec={
             "source": {"type": "str", "required": True},
@@ -113,21 +110,24 @@ def main():
         add_file_common_args=True,
         supports_check_mode=True,
     )
-    # What is written is nobody else's before it has its owner and mode.
+    # No other user can read a file before it has its owner and mode.
     os.umask(0o077)
+    # Every result carries the parameters as `invocation`, a failure's too; the contents are not to be among them.
+    given = module.params.pop("files")
     wanted, staged = [], {}
-    for item in module.params["files"]:
+    for item in given:
         path, content = os.path.join(module.params["directory"], item["name"]), item.pop("content").encode("utf-8")
         try:
             before = read(path)
         except OSError as error:
-            module.fail_json(msg="%s cannot be read (%s), and nothing was changed." % (path, error.strerror))
+            module.fail_json(msg=f"{path} cannot be read ({error.strerror}), and nothing was changed.")
         wanted.append((path, before, content, item))
         if before != content and not module.check_mode:
             staged[path] = stage(module, path, content, item.get("validate"))
     files, diffs = [], []
     for path, before, content, item in wanted:
-        changed, attributes = before != content, {}
+        changed = before != content
+        attributes: dict = {}
         if changed:
             diffs.append(difference(path, before, content, item.get("secret")))
         if path in staged:

@@ -22,9 +22,9 @@ VOICEMAIL = "/var/spool/asterisk/voicemail"
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
 
 import sipp  # noqa: E402  it needs the collection
+from outside_host import OutsideHost  # noqa: E402
 from playbook import Exchange  # noqa: E402
 from prompts import Prompts  # noqa: E402
-from stranger import Stranger  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -58,12 +58,6 @@ def lab_directory(request) -> Path:
         pytest.fail("Molecule could not set up the host; see the end of its output.", pytrace=False)
     yield ROOT / ".lab" / "molecule" / "default"
     _molecule(request, "destroy")
-
-
-@pytest.fixture(scope="session")
-def room(lab_directory) -> Path:
-    """The former name of lab_directory, for tests that still use it."""
-    return lab_directory
 
 
 def _molecule(request, *command: str) -> int:
@@ -175,9 +169,9 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def stranger(lab_directory, lab) -> Stranger:
+def outside_host(lab_directory, lab) -> OutsideHost:
     """A second machine on the lab's network, in no administrator's network."""
-    with Stranger(lab_directory) as machine:
+    with OutsideHost(lab_directory) as machine:
         yield machine
 
 

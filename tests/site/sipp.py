@@ -380,11 +380,11 @@ def _talk(host: str, caller: Leg, answerer: Leg | None, frames: int) -> None:
     others = {caller: answerer, answerer: caller}
     deadline = time.monotonic() + 2 * STEP_SECONDS + frames / 50
     while caller.process.poll() is None and time.monotonic() < deadline:
-        if caller.stream.started is None and all(leg.rtp_port() for leg in legs):
+        if not caller.stream.started and all(leg.rtp_port() for leg in legs):
             for leg in legs:
                 other = others[leg]
                 leg.stream.start((host, leg.rtp_port()), frames, other.stream.mark if other else b"")
-        wait([leg.stream for leg in legs], lambda: False, time.monotonic() + 0.02)
+        wait([leg.stream for leg in legs], lambda: False, 0.02)
 
 
 def local_address(host: str) -> str:

@@ -1,4 +1,4 @@
-"""The hardened host as its attackers, its logs and its next boot find it."""
+"""Hardening of the finished host: audit tools, logins, TLS, secrets, kernel settings, and a reboot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import host as lab_host  # noqa: E402
 
 import inventory  # noqa: E402
 
-# Reads every command line on the host, again and again, until it is stopped.
+# Records every command line on the host until it is stopped.
 WATCHER = """
 import glob, time
 seen = set()
@@ -38,25 +38,25 @@ with open('/run/command-lines', 'w', buffering=1) as kept:
 
 
 @pytest.fixture
-def play(room):
-    """A function that runs site.yml on the lab host with more arguments and gives what it said; it must end well."""
+def play(lab_directory):
+    """A function that runs site.yml on the lab host with more arguments and returns its output; it must succeed."""
 
     def run(*arguments: str) -> str:
-        done = playbook.play(room, *arguments)
+        done = playbook.play(lab_directory, *arguments)
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout + done.stderr
 
     return run
 
 
-def kept(directory: Path) -> list[str]:
-    """Every secret that was generated into a directory."""
+def generated_secrets(directory: Path) -> list[str]:
+    """Every secret in a directory."""
     return [path.read_text().strip() for path in directory.rglob("*") if path.is_file()]
 
 
-def test_no_tool_of_others_finds_a_hole(room):
+def test_audit_tools_pass(lab_directory):
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/tools/audit.py", "--without-kills", "--dir", room],
+        [sys.executable, ROOT / "tests/tools/audit.py", "--without-kills", "--dir", lab_directory],
         capture_output=True,
         text=True,
         timeout=400,
@@ -67,7 +67,7 @@ def test_no_tool_of_others_finds_a_hole(room):
     assert figures["ssh_audit"]["passed"] and figures["svcrack"]["banned"]
 
 
-def test_a_password_is_not_even_asked_for(lab):
+def test_ssh_offers_no_password_login(lab):
     options = [
         "-o",
         "PubkeyAuthentication=no",
@@ -94,8 +94,8 @@ def test_a_password_is_not_even_asked_for(lab):
 
 
 @pytest.mark.parametrize("kind", ["tls", "wss"])
-def test_tls_is_new_and_keeps_what_was_said_secret(lab, kind):
-    """Judged by OpenSSL's own client, told to take anything."""
+def test_tls_has_forward_secrecy_and_no_old_version(lab, kind):
+    """Checked with OpenSSL's client, which accepts every cipher here."""
 
     def agreed(*words: str) -> str:
         tried = subprocess.run(
@@ -114,16 +114,16 @@ def test_tls_is_new_and_keeps_what_was_said_secret(lab, kind):
     assert agreed("-tls1_2", "-cipher", "ALL:!ECDHE:!DHE:@SECLEVEL=0") == "(NONE)"
 
 
-def test_no_secret_is_shown_by_a_rehearsal_with_other_secrets(room, play, tmp_path):
-    """With --diff, every file that holds a secret would show what it was; what it would be is made up and kept nowhere."""
+def test_check_mode_with_diff_shows_no_secret(lab_directory, play, tmp_path):
+    """With other secrets, every file that holds one would show the old and the new one in its diff."""
     shown = play("--check", "--diff", "-v", "-e", f"labredes_secrets_dir={tmp_path}", "--skip-tags", "verify")
-    secrets = kept(room / "secrets")
+    secrets = generated_secrets(lab_directory / "secrets")
     assert len(secrets) > 8 and shown.count("changed:") > 3
     assert [secret for secret in secrets if secret in shown] == []
 
 
-def test_no_secret_is_in_a_command_line_of_the_host(room, play, on_lab):
-    """While a run makes the bundle anew, and with it uses its passphrase."""
+def test_no_secret_is_in_a_command_line_of_the_host(lab_directory, play, on_lab):
+    """While a run creates the PKCS#12 file again, which needs its passphrase."""
     on_lab("rm /etc/ssl/labredes/certificate.p12")
     on_lab(f'systemd-run --quiet --collect --unit=watcher-of-test python3 -c "{WATCHER}"')
     try:
@@ -132,10 +132,12 @@ def test_no_secret_is_in_a_command_line_of_the_host(room, play, on_lab):
         on_lab("systemctl stop watcher-of-test")
     lines = on_lab("cat /run/command-lines; rm /run/command-lines")
     assert "openssl pkcs12" in lines and "asterisk -f" in lines
-    assert [secret for secret in kept(room / "secrets") if secret in lines or secret in shown] == []
+    assert [
+        secret for secret in generated_secrets(lab_directory / "secrets") if secret in lines or secret in shown
+    ] == []
 
 
-def test_the_kernel_settings_that_may_be_set_are_set(on_lab):
+def test_kernel_settings_are_applied(on_lab):
     for name, value in (
         ("net.ipv4.conf.all.accept_redirects", 0),
         ("net.ipv4.conf.all.log_martians", 1),
@@ -145,21 +147,21 @@ def test_the_kernel_settings_that_may_be_set_are_set(on_lab):
         assert on_lab(f"sysctl -n {name}").strip() == str(value), name
 
 
-def test_nothing_leaves_a_core_dump(on_lab):
+def test_core_dumps_are_disabled(on_lab):
     limits = on_lab("cat /proc/$(systemctl show --property=MainPID --value asterisk)/limits")
     assert "Max core file size        0                    0" in limits
 
 
 @pytest.mark.reboots
-def test_everything_holds_after_a_reboot(room, lab, play, on_lab):
-    name = inventory.read(room)[0]
+def test_reboot_keeps_services_firewall_and_bans(lab_directory, lab, play, on_lab):
+    name = inventory.read(lab_directory)[0]
     rules = on_lab("nft list table inet labredes | grep -v counter")
     on_lab("fail2ban-client set labredes-asterisk banip 203.0.113.9")
     before = on_lab("cat /proc/sys/kernel/random/boot_id; stat --format=%Z /proc/1")
     lab_host.reboot(name)
     assert on_lab("cat /proc/sys/kernel/random/boot_id; stat --format=%Z /proc/1") != before
     assert lab_host.address(name) == lab["host"]
-    assert lab_host.port(lab["host"], room) == 3524
+    assert lab_host.port(lab["host"], lab_directory) == 3524
     assert on_lab("nft list table inet labredes | grep -v counter") == rules
     assert on_lab("systemctl --failed --no-legend --plain") == ""
     for unit in ("asterisk", "postgresql", "fail2ban", "nftables"):

@@ -1,4 +1,4 @@
-"""The finished host, asked as an administrator would: what runs, as whom, reachable from where, and what it says."""
+"""The finished host as an administrator sees it: processes, files, permissions, ports, logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-# The original's columns; accountcode and peeraccount as wide as the exchange lets them grow.
+# Text columns with their width; accountcode and peeraccount as wide as Asterisk lets them grow.
 CDR = {
     "calldate": None,
     "clid": 80,
@@ -37,30 +37,34 @@ MODULES = "/usr/lib/asterisk/modules"
 
 @pytest.fixture(scope="session")
 def properties(on_lab):
-    """The unit's properties, as systemd tells them."""
-    told = on_lab("systemctl show asterisk.service --property=Type,User,Group,ActiveState,SubState,NRestarts")
-    return dict(line.split("=", 1) for line in told.splitlines())
+    """Properties of the unit asterisk.service."""
+    shown = on_lab("systemctl show asterisk.service --property=Type,User,Group,ActiveState,SubState,NRestarts")
+    return dict(line.split("=", 1) for line in shown.splitlines())
 
 
 @pytest.fixture(scope="session")
-def told(room) -> dict:
-    """What the host's inventory says about its Asterisk, over the role's defaults."""
+def described(lab_directory) -> dict:
+    """The variables of the host's inventory, over the default of the release."""
     release = yaml.safe_load((ROLES / "asterisk_package/defaults/main.yml").read_text())["asterisk_package_release"]
-    inventory = yaml.safe_load((room / "inventory/hosts.yml").read_text())
+    inventory = yaml.safe_load((lab_directory / "inventory/hosts.yml").read_text())
     return {"asterisk_package_release": release, **inventory["all"]["vars"]}
 
 
 @pytest.fixture(scope="session")
-def asked(told) -> list[str]:
-    """The options that this release was asked to be built with."""
-    table = yaml.safe_load((ROLES / "asterisk_package/vars/main.yml").read_text())
-    releases = {**table["__asterisk_package_releases"], **told.get("asterisk_package_extra_releases", {})}
-    lacks = releases[told["asterisk_package_release"]].get("lacks", [])
-    return [name for name in table["__asterisk_package_enable"] if name not in lacks]
+def wanted_options(described) -> list[str]:
+    """The build options that this release is described with."""
+    table = yaml.safe_load((ROLES / "asterisk_package/vars/main/pinned_sources.yml").read_text())
+    options = yaml.safe_load((ROLES / "asterisk_package/defaults/main.yml").read_text())
+    releases = {**table["__asterisk_package_releases"], **described.get("asterisk_package_extra_releases", {})}
+    lacks = releases[described["asterisk_package_release"]].get("lacks", [])
+    language = yaml.safe_load((ROLES / "labredes/defaults/main/language.yml").read_text())["labredes_language"]
+    language = described.get("labredes_language", language).upper()
+    names = [re.sub(r"{{.*}}", language, name) for name in options["asterisk_package_default_enable"]]
+    return [name for name in names if name not in lacks]
 
 
 def secrets(entry) -> list[str]:
-    """Every password, secret and PIN of what `make lab-info` tells."""
+    """Every password, secret and PIN that `make lab-info` prints."""
     found = []
     for key, value in entry.items():
         if isinstance(value, dict):
@@ -83,7 +87,7 @@ def test_lab_info_is_complete(lab):
     assert len(set(secrets(lab))) == len(secrets(lab)), "a secret is used twice"
 
 
-def test_ssh_takes_keys_alone_on_its_own_port(on_lab):
+def test_sshd_accepts_keys_only_on_its_port(on_lab):
     effective = dict(line.split(" ", 1) for line in on_lab("sshd -T").splitlines() if " " in line)
     assert effective["port"] == "3524"
     for name in ("passwordauthentication", "permitemptypasswords", "x11forwarding"):
@@ -92,10 +96,12 @@ def test_ssh_takes_keys_alone_on_its_own_port(on_lab):
     assert effective["permitrootlogin"] in ("no", "without-password", "prohibit-password")
     listening = on_lab("ss -Hltnp | grep sshd").splitlines()
     assert listening and all(":3524 " in line for line in listening), listening
-    assert not on_lab("ls /etc/ssh/*.before-labredes /etc/ssh/*.new 2>/dev/null || true"), "a change is not settled"
+    assert not on_lab("ls /etc/ssh/*.before-labredes /etc/ssh/*.new 2>/dev/null || true"), (
+        "a change of sshd is not confirmed"
+    )
 
 
-def test_asterisk_runs_as_itself_and_reports_ready(host, properties):
+def test_asterisk_runs_as_its_user_and_notifies_systemd(host, properties):
     assert host.service("asterisk").is_running and host.service("asterisk").is_enabled
     assert (properties["User"], properties["Group"]) == ("asterisk", "asterisk")
     assert properties["Type"] == "notify"
@@ -103,12 +109,12 @@ def test_asterisk_runs_as_itself_and_reports_ready(host, properties):
     assert [process.user for process in host.process.filter(comm="asterisk")] == ["asterisk"]
 
 
-def test_every_option_asked_for_is_installed(on_lab, asked):
+def test_every_build_option_is_installed(on_lab, wanted_options):
     modules = set(on_lab(f"ls {MODULES}").split())
-    wanted = {f"{name}.so" for name in asked if name.islower()}
+    wanted = {f"{name}.so" for name in wanted_options if name.islower()}
     assert len(wanted) > 8 and wanted - modules == set()
     assert not [name for name in modules if name.startswith("test_")], "modules that only test Asterisk itself"
-    for name in asked:
+    for name in wanted_options:
         if sounds := re.match(r"CORE-SOUNDS-(\w+)-(\w+)$", name):
             place, suffix = f"/var/lib/asterisk/sounds/{sounds[1].lower()}", sounds[2].lower()
             assert int(on_lab(f"ls {place}/*.{suffix} | wc -l")) > 250, name
@@ -116,7 +122,7 @@ def test_every_option_asked_for_is_installed(on_lab, asked):
             assert int(on_lab("ls /var/lib/asterisk/moh | wc -l")) > 2
 
 
-def test_every_module_to_be_loaded_runs(on_lab):
+def test_every_module_of_modules_conf_runs(on_lab):
     wanted = set(re.findall(r"^(?:pre)?load => (\S+)$", on_lab("cat /etc/asterisk/modules.conf"), re.MULTILINE))
     shown = on_lab("asterisk -rx 'module show'")
     running = {
@@ -125,8 +131,8 @@ def test_every_module_to_be_loaded_runs(on_lab):
     assert len(wanted) > 50 and wanted - running == set()
 
 
-def test_the_package_is_ours_and_the_wanted_one(host, on_lab, told):
-    release = told["asterisk_package_release"].replace("-", "~")
+def test_package_has_the_described_release(host, on_lab, described):
+    release = described["asterisk_package_release"].replace("-", "~")
     package = host.package("labredes-asterisk")
     assert package.is_installed and re.fullmatch(rf"1:{re.escape(release)}\+pbx\.[0-9a-f]{{12}}", package.version)
     assert not host.package("asterisk").is_installed and not host.package("asterisk-modules").is_installed
@@ -135,7 +141,7 @@ def test_the_package_is_ours_and_the_wanted_one(host, on_lab, told):
     assert on_lab("dpkg --audit") == ""
 
 
-def test_the_files_of_the_configuration_are_ours_alone(host, on_lab):
+def test_etc_asterisk_has_only_files_of_the_roles(host, on_lab):
     templates = {path.name.removesuffix(".j2") for path in ROLES.glob("*/templates/etc/asterisk/*.j2")}
     listed = on_lab("cd /etc/asterisk && stat --format='%n %a %U:%G' *").splitlines()
     # A file that only a later release reads is not written for an earlier one.
@@ -146,27 +152,28 @@ def test_the_files_of_the_configuration_are_ours_alone(host, on_lab):
     assert on_lab("cd /etc/asterisk && grep -L 'Ansible managed' * || true") == ""
 
 
-def test_no_secret_can_be_read_by_others(on_lab, lab):
+def test_secrets_are_not_world_readable(on_lab, lab):
     patterns = " ".join(f"-e '{secret}'" for secret in secrets(lab))
     open_files = "find /etc /home /opt /run /srv /usr/local /var -xdev -type f -perm -o=r -print0"
     assert on_lab(f"{open_files} | xargs -0 grep -lsF {patterns} || true") == ""
 
 
-def test_no_secret_is_in_a_log(on_lab, lab):
+def test_secrets_are_not_in_logs(on_lab, lab):
     patterns = " ".join(f"-e '{secret}'" for secret in secrets(lab))
-    # sudo and sshd write down the command that looks for them: what counts is what was there before.
+    # sudo and sshd log this very command, so their logs are left out.
     assert (
         on_lab(f"grep -rlsF {patterns} /var/log --include='*' --exclude-dir=journal | grep -v auth.log || true") == ""
     )
     assert (
         on_lab(
-            f"journalctl --no-pager --quiet _COMM=asterisk + _COMM=postgres + _COMM=python3 | grep -cF {patterns} || true"
+            "journalctl --no-pager --quiet _COMM=asterisk + _COMM=postgres + _COMM=python3"
+            f" | grep -cF {patterns} || true"
         ).strip()
         == "0"
     )
 
 
-def test_a_member_of_the_group_may_use_the_console_and_nobody_else(on_lab):
+def test_console_is_limited_to_the_group_asterisk(on_lab):
     nobody = "setpriv --reuid=65534 --regid=65534"
     member = on_lab(f"{nobody} --groups=$(getent group asterisk | cut -d: -f3) asterisk -rx 'core show version'")
     assert member.startswith("Asterisk ")
@@ -176,21 +183,21 @@ def test_a_member_of_the_group_may_use_the_console_and_nobody_else(on_lab):
     )
 
 
-def test_radius_is_found_where_asterisk_used_to_look(host):
+def test_radius_configuration_is_linked(host):
     assert host.file("/etc/radiusclient-ng").linked_to == "/etc/radcli"
     assert host.file("/etc/radiusclient-ng/radiusclient.conf").is_file
 
 
-def test_the_certificate_is_as_the_original_made_it(host, on_lab, lab, room):
+def test_certificate_is_rsa_4096_valid_for_a_year(host, on_lab, lab):
     place = "/etc/ssl/labredes"
     assert "(4096 bit" in on_lab(f"openssl rsa -in {place}/key.pem -noout -text | head -1")
-    told = on_lab(f"openssl x509 -in {place}/certificate.pem -noout -dates -ext subjectAltName")
+    shown = on_lab(f"openssl x509 -in {place}/certificate.pem -noout -dates -ext subjectAltName")
     begin, end = (
-        datetime.strptime(re.search(rf"{name}=(.*) GMT", told)[1], "%b %d %H:%M:%S %Y")
+        datetime.strptime(re.search(rf"{name}=(.*) GMT", shown)[1], "%b %d %H:%M:%S %Y")
         for name in ("notBefore", "notAfter")
     )
     assert (end - begin).days == 365
-    assert f"IP Address:{lab['host']}" in told and "DNS:" in told
+    assert f"IP Address:{lab['host']}" in shown and "DNS:" in shown
     on_lab(f"openssl verify -CAfile {place}/certificate.pem {place}/certificate.pem")  # as of today
     of_key = on_lab(f"openssl pkey -in {place}/key.pem -pubout")
     assert of_key == on_lab(f"openssl x509 -in {place}/certificate.pem -noout -pubkey")
@@ -199,15 +206,16 @@ def test_the_certificate_is_as_the_original_made_it(host, on_lab, lab, room):
         assert (file.mode, file.user, file.group) == (0o640, "root", "asterisk"), name
 
 
-def test_the_bundle_opens_with_its_passphrase_alone(on_lab, room):
-    passphrase = next((room / "secrets").glob("*/tls_passphrase")).read_text().strip()
-    line = "printf '%s' '{}' | openssl pkcs12 -in /etc/ssl/labredes/certificate.p12 -passin stdin -passout pass:x 2>&1 || true"
+def test_pkcs12_needs_its_passphrase(on_lab, lab_directory):
+    passphrase = next((lab_directory / "secrets").glob("*/tls_passphrase")).read_text().strip()
+    openssl = "openssl pkcs12 -in /etc/ssl/labredes/certificate.p12 -passin stdin -passout pass:x 2>&1 || true"
+    line = "printf '%s' '{}' | " + openssl
     opened = on_lab(line.format(passphrase))
     assert "BEGIN CERTIFICATE" in opened and "PRIVATE KEY" in opened
     assert "PRIVATE KEY" not in on_lab(line.format("wrong"))
 
 
-def test_the_table_of_records_has_the_originals_columns_and_loses_nothing(database):
+def test_cdr_table_has_every_column_in_full_width(database):
     with database.cursor() as cursor:
         cursor.execute(
             "SELECT column_name, character_maximum_length FROM information_schema.columns WHERE table_name = 'cdr'"
@@ -217,18 +225,18 @@ def test_the_table_of_records_has_the_originals_columns_and_loses_nothing(databa
     assert found == CDR
 
 
-def test_odbc_connects(on_lab):
+def test_odbc_connects_to_the_database(on_lab):
     shown = on_lab("asterisk -rx 'odbc show'")
     assert re.search(r"Name:\s+asterisk\b", shown), shown
     assert re.search(r"Number of active connections: [1-9]", shown), shown
 
 
-def test_call_records_go_to_the_database(on_lab):
+def test_cdr_pgsql_is_connected(on_lab):
     assert on_lab("asterisk -rx 'cdr show pgsql status'").startswith("Connected to asterisk@")
 
 
-def test_only_sip_and_ssh_listen_to_the_outside(on_lab):
-    """AMI and ARI are a shell by another name; the database is nobody's business but the exchange's."""
+def test_only_sip_wss_and_ssh_listen_publicly(on_lab):
+    """AMI and ARI can run commands, and the database is used by the exchange alone."""
     tcp = {line.split()[3] for line in on_lab("ss -Hltn").splitlines()}
     inside = {address for address in tcp if re.match(r"127\.|\[::1\]|\[::ffff:127\.", address)}
     ports = {address.rsplit(":", 1)[1] for address in tcp - inside}
@@ -236,19 +244,19 @@ def test_only_sip_and_ssh_listen_to_the_outside(on_lab):
     assert {"127.0.0.1:5038", "127.0.0.1:8088"} <= inside
 
 
-def test_asterisk_starts_without_a_complaint(on_lab):
-    """What it says later may be the fault of a caller, such as these tests."""
+def test_asterisk_starts_without_warnings(on_lab):
+    """Later ones may come from a caller, such as these tests."""
     lines = on_lab("cat /var/log/asterisk/messages").splitlines()
     begun = max(number for number, line in enumerate(lines) if "modules will be loaded" in line)
     started = datetime.fromisoformat(lines[begun][1:24])
-    complaints = [
+    warnings = [
         line
         for line in lines[begun:]
         if re.match(r"\[[^]]+\] (WARNING|ERROR)\[", line)
         and datetime.fromisoformat(line[1:24]) < started + timedelta(seconds=10)
     ]
-    assert complaints == []
+    assert warnings == []
 
 
-def test_nothing_failed_on_the_host(on_lab):
+def test_no_unit_has_failed(on_lab):
     assert on_lab("systemctl --failed --no-legend --plain") == ""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Attack and measure a lab host's hardening with other people's tools: `make audit`.
+"""Audits a lab host with ssh-audit, systemd-analyze, Lynis and SIPVicious: `make audit`.
 
-Prints one JSON object, each figure beside its limit, and ends with exit code 1 and a sentence for each that is missed.
+Prints one JSON object, each figure beside its limit, and exits with code 1 and a sentence for each missed limit.
 ssh-audit and SIPVicious come from requirements.txt, Lynis is installed on the lab host from its own distribution.
 """
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 
 import host  # noqa: E402
-from stranger import Stranger  # noqa: E402
+from outside_host import OutsideHost  # noqa: E402
 
 import inventory  # noqa: E402
 
@@ -42,21 +42,21 @@ JAIL = "labredes-asterisk"
 class Host:
     """The lab host: its address, and commands on it as root."""
 
-    def __init__(self, room: Path):
-        self.room = room
-        self.name, self.address, _ = inventory.read(room)
-        self.port = host.port(self.address, room)
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.name, self.address, _ = inventory.read(directory)
+        self.port = host.port(self.address, directory)
 
     def run(self, line: str, seconds: float = 60) -> str:
-        """What a shell line prints; raises CalledProcessError."""
-        command = [*host.ssh(self.address, self.port, self.room), "sudo", "-n", "bash", "-s"]
+        """The output of a shell line; raises CalledProcessError."""
+        command = [*host.ssh(self.address, self.port, self.directory), "sudo", "-n", "bash", "-s"]
         return subprocess.run(command, input=line, capture_output=True, text=True, timeout=seconds, check=True).stdout
 
 
 def ssh_audit(lab: Host) -> dict[str, object]:
     """ssh-audit's policy, and its failures and warnings without one."""
-    told = dict(line.split("=", 1) for line in lab.run("cat /etc/os-release").splitlines() if "=" in line)
-    policy = POLICIES[told["ID"], told["VERSION_ID"].strip('"')]
+    release = dict(line.split("=", 1) for line in lab.run("cat /etc/os-release").splitlines() if "=" in line)
+    policy = POLICIES[release["ID"], release["VERSION_ID"].strip('"')]
     command = [TOOLS / "ssh-audit", "--skip-rate-test", "-p", str(lab.port)]
     passed = (
         subprocess.run([*command, "-P", policy, lab.address], capture_output=True, timeout=60, check=False).returncode
@@ -77,7 +77,7 @@ def ssh_audit(lab: Host) -> dict[str, object]:
 
 
 def exposure(lab: Host) -> float:
-    """What `systemd-analyze security` says of Asterisk's unit."""
+    """The exposure of Asterisk's unit by `systemd-analyze security`."""
     return float(
         re.search(
             r"Overall exposure level for \S+: ([0-9.]+)",
@@ -94,7 +94,7 @@ def lynis(lab: Host) -> int:
 
 
 def banned(lab: Host, address: str) -> bool:
-    """Whether an address is banned, or is within three seconds."""
+    """Whether an address is banned within three seconds."""
     for _ in range(6):
         if address in lab.run(f"fail2ban-client get {JAIL} banip").split():
             return True
@@ -102,10 +102,10 @@ def banned(lab: Host, address: str) -> bool:
     return False
 
 
-def guess(lab: Host) -> dict[str, dict[str, object]]:
-    """SIPVicious's search for phones, then for the password of one that is there, from a machine that nobody knows.
+def brute_force(lab: Host) -> dict[str, dict[str, object]]:
+    """SIPVicious's search for extensions, then for the password of one, from a host in no administrator's network.
 
-    svwar leaves after two requests, because a phone that is there is answered like one that is not; so it comes again.
+    svwar gives up after two requests, because existing and unknown extensions get the same answer; so it runs again.
     """
     tried = {
         "svwar": [
@@ -116,13 +116,13 @@ def guess(lab: Host) -> dict[str, dict[str, object]]:
         "svcrack": [["-u", "6001", "-r", "1-400"]],
     }
     found = {}
-    with Stranger(lab.room) as stranger:
+    with OutsideHost(lab.directory) as outside:
         package = next(TOOLS.parent.glob("lib/python*/site-packages/sipvicious"))
-        subprocess.run(["podman", "cp", package, f"{stranger.name}:/opt/sipvicious"], check=True, capture_output=True)
+        subprocess.run(["podman", "cp", package, f"{outside.name}:/opt/sipvicious"], check=True, capture_output=True)
         for program, runs in tried.items():
             found[program] = {"runs": 0, "found": [], "banned": False}
             for words in runs:
-                said = stranger.run(
+                output = outside.run(
                     "timeout",
                     "60",
                     "env",
@@ -134,22 +134,22 @@ def guess(lab: Host) -> dict[str, dict[str, object]]:
                     lab.address,
                     seconds=90,
                 )
-                rows = re.findall(r"^\| (\S+)\s+\| (\S+)", said, re.MULTILINE)
+                rows = re.findall(r"^\| (\S+)\s+\| (\S+)", output, re.MULTILINE)
                 found[program]["runs"] += 1
                 found[program]["found"] += [row[0] for row in rows if row[0] not in ("Extension", "------")]
-                found[program]["banned"] = banned(lab, stranger.address)
+                found[program]["banned"] = banned(lab, outside.address)
                 if found[program]["banned"]:
                     break
-            lab.run(f"fail2ban-client set {JAIL} unbanip {stranger.address}")
+            lab.run(f"fail2ban-client set {JAIL} unbanip {outside.address}")
     return found
 
 
 def lock_outs() -> dict[str, int]:
-    """The tests that kill the move of SSH: how many were tried, and in how many the owner stayed outside."""
-    report = ROOT / ".lab" / "way-in.xml"
+    """The tests that kill a change of SSH: their number, and the number of those that failed."""
+    report = ROOT / ".lab" / "ssh-access.xml"
     report.parent.mkdir(exist_ok=True)
     subprocess.run(
-        [TOOLS / "pytest", "-q", ROOT / "tests/site/test_way_in.py", f"--junit-xml={report}"],
+        [TOOLS / "pytest", "-q", ROOT / "tests/site/test_ssh_access.py", f"--junit-xml={report}"],
         cwd=ROOT,
         check=False,
         stdout=sys.stderr,
@@ -159,7 +159,7 @@ def lock_outs() -> dict[str, int]:
 
 
 def main() -> int:
-    """Measure, print, and say what is missed."""
+    """Measure, print, and report missed limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, default=ROOT / ".lab", help="the lab's directory")
     parser.add_argument("--without-kills", action="store_true", help="leave out the runs that are killed (5 minutes)")
@@ -169,7 +169,7 @@ def main() -> int:
     except host.LabError as error:
         print(error, file=sys.stderr)
         return 2
-    ssh, unit, index, sip = ssh_audit(lab), exposure(lab), lynis(lab), guess(lab)
+    ssh, unit, index, sip = ssh_audit(lab), exposure(lab), lynis(lab), brute_force(lab)
     figures = {
         "ssh_audit": ssh,
         "unit_exposure": unit,
@@ -184,12 +184,12 @@ def main() -> int:
         ssh["warnings_but_of_quantum"] and f"ssh-audit warns: {', '.join(ssh['warnings_but_of_quantum'])}",
         unit > EXPOSURE and f"asterisk.service is exposed by {unit}, more than {EXPOSURE}",
         index < LYNIS and f"Lynis gives {index}, less than {LYNIS}",
-        *(told["found"] and f"{program} found {', '.join(told['found'])}" for program, told in sip.items()),
-        *(not told["banned"] and f"{program} was not banned" for program, told in sip.items()),
+        *(result["found"] and f"{program} found {', '.join(result['found'])}" for program, result in sip.items()),
+        *(not result["banned"] and f"{program} was not banned" for program, result in sip.items()),
     ]
     if not options.without_kills:
-        figures["way_in"] = lock_outs()
-        missed.append(figures["way_in"]["lock_outs"] and f"{figures['way_in']['lock_outs']} lock-outs")
+        figures["ssh_access"] = lock_outs()
+        missed.append(figures["ssh_access"]["lock_outs"] and f"{figures['ssh_access']['lock_outs']} lock-outs")
     print(json.dumps(figures, indent=2))
     for sentence in filter(None, missed):
         print(f"audit: {sentence}", file=sys.stderr)

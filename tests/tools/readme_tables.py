@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the table of variables of each role's README from its argument spec; `make docs` runs it."""
+"""Writes each role's table of variables (`make docs`); aar-doc loses computed defaults and splits nested options.
+
+aar-doc 2.4.0 also repeats every table for the entry point `validate`, links nested options to the wrong one of the
+two, and lists choices apart from the option they belong to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads Asterisk's configuration files as strictly as they ought to be written."""
+"""A strict parser of Asterisk's configuration files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SETTING = re.compile(r"(?P<key>[A-Za-z0-9][\w.-]*)\s*(?:=>|=)\s*(?P<value>.*)$")
 
 @dataclass
 class Section:
-    """A section: its name, whether it is only a template, the templates it takes, and (key, value) in their order."""
+    """A section: its name, whether it is a template, its parent templates, and its (key, value) pairs in order."""
 
     name: str
     template: bool = False
@@ -24,7 +24,7 @@ class Section:
 
 
 def parse(text: str) -> list[Section]:
-    """The sections of a file. Raises ValueError, with the line's number, for a line that is none of its kinds."""
+    """The sections of a file. Raises ValueError, with the number of the line, for an invalid line."""
     sections: list[Section] = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
@@ -37,21 +37,21 @@ def parse(text: str) -> list[Section]:
             parents = [mark for mark in marks if mark not in ("!", "+")]
             unknown = set(parents) - {section.name for section in sections if section.template}
             if unknown:
-                raise ValueError(f"line {number} takes templates that are not above it: {sorted(unknown)}")
+                raise ValueError(f"line {number} uses templates that are not defined above it: {sorted(unknown)}")
             sections.append(Section(match["name"], "!" in marks, parents))
         elif (match := SETTING.match(line)) and sections:
             if not match["value"]:
-                raise ValueError(f"line {number} gives no value: {line!r}")
+                raise ValueError(f"line {number} has no value: {line!r}")
             if re.search(r"(?<!\\);", match["value"]):
                 raise ValueError(f"line {number} has a comment in its value: {line!r}")
             sections[-1].settings.append((match["key"], match["value"]))
         else:
-            raise ValueError(f"line {number} is no section, setting or comment: {line!r}")
+            raise ValueError(f"line {number} is not a section, setting or comment: {line!r}")
     return sections
 
 
 def setting(sections: list[Section], section: Section, key: str) -> str | None:
-    """The value of a key in a section or, failing that, in the templates that it takes."""
+    """The value of a key in a section or, if it has none, in its parent templates."""
     templates = {candidate.name: candidate for candidate in sections if candidate.template}
     for source in [section, *(templates[name] for name in reversed(section.parents))]:
         if (value := source.get(key)) is not None:

@@ -1,4 +1,4 @@
-"""Renders the roles' templates as Ansible itself would, without a host: for the tests of templates and dialplan."""
+"""Renders templates and evaluates variables of the roles as Ansible does, without a host."""
 
 from __future__ import annotations
 
@@ -50,12 +50,11 @@ FACTS["Ubuntu 18.04"] = {
     "python_version": "3.6.9",
 }
 
-# What the playbooks hand over to a role, and what its tasks set, before a template is rendered.
-HANDED_OVER = {
+# What playbooks and tasks set before a template is rendered.
+SET_BY_TASKS = {
     "asterisk_deb": "/tmp/labredes-asterisk.deb",
     "asterisk_deb_version": "1:22.10.1+pbx.0123456789ab",
     "__sshd_ports": [22, 3524],
-    "item": {"settings": {"net.ipv4.tcp_syncookies": 1, "kernel.sysrq": 0}},
     "firewall_rules": [
         {"name": "ssh", "protocol": "tcp", "ports": [3524, "22"], "networks": ["0.0.0.0/0", "::/0", "198.51.100.0/24"]},
         {
@@ -97,9 +96,10 @@ UNUSUAL = {
     "pbx_realm": "pbx.example.org",
     "asterisk_radius": True,
     "asterisk_country": "us",
-    "labredes_language": "en",
     "labredes_database_host": "db.example.org",
     "labredes_database_port": 6432,
+    "postgresql_allowed_networks": ["192.0.2.0/24", "2001:db8::/32"],
+    "postgresql_extra_hba_rules": ["hostssl invoices invoices 198.51.100.0/24 scram-sha-256", "local stock stock peer"],
     "asterisk_group_members": ["ana"],
     "asterisk_ari_users": [],
     "labredes_ami_bind": "0.0.0.0",
@@ -143,19 +143,20 @@ def role_variables(role: str, facts: dict) -> dict:
     """A role's defaults and variables on a host with these facts."""
     place = ROLES / role / "vars"
     own = place / f"{facts['distribution']}_{facts['distribution_major_version']}.yml"
-    return {**defaults(role), **load(place / "main.yml"), **load(own if own.exists() else place / "default.yml")}
+    main = [place / "main.yml", *sorted((place / "main").glob("*.yml"))]
+    files = [*main, own if own.exists() else place / "default.yml"]
+    return {**defaults(role), **{name: value for path in files for name, value in load(path).items()}}
 
 
 def variables(facts: dict, description: dict, secrets: Path, role: str | None = None) -> dict:
-    """All that a template of a role may use; the private variables of other roles are not among it."""
-    rooms = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
+    """All variables that a template of a role may use, without the private variables of other roles."""
     found = {}
-    for room in rooms:
-        of_room = role_variables(room, facts)
-        found.update({name: value for name, value in of_room.items() if room == role or not name.startswith("__")})
+    for other in sorted(path.name for path in ROLES.iterdir() if path.is_dir()):
+        its = role_variables(other, facts)
+        found.update({name: value for name, value in its.items() if other == role or not name.startswith("__")})
     return {
         **found,
-        **HANDED_OVER,
+        **SET_BY_TASKS,
         **description,
         "inventory_hostname": HOST,
         "groups": {"all": [HOST], "pbx": [HOST]},
@@ -183,3 +184,10 @@ def render(template: Path, known: dict) -> str:
         convert_data=False,
         overrides={"trim_blocks": True, "lstrip_blocks": False},
     )
+
+
+def evaluate(expression: str, known: dict):
+    """The value of an expression in braces, of the type that Ansible gives it."""
+    loader = DataLoader()
+    loader.set_basedir(str(ROOT))
+    return Templar(loader, known).template(expression)

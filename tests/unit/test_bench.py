@@ -20,8 +20,8 @@ import bench  # noqa: E402  it lies beside the lab's other files
         ({"lost": 1, "lost_at_most": 0, "rate": 9.4, "rate_at_least": 9.5}, ["lost", "rate"]),
     ],
 )
-def test_a_figure_beyond_its_limit_is_named_and_ends_the_bench_with_an_error(figures, missed, monkeypatch, capsys):
-    monkeypatch.setattr(bench.bench_calls, "measure", lambda room: figures)
+def test_missed_limit_is_named_and_fails_the_bench(figures, missed, monkeypatch, capsys):
+    monkeypatch.setattr(bench.bench_calls, "measure", lambda directory: figures)
     monkeypatch.setattr(sys, "argv", ["bench.py", "calls"])
     if missed:
         with pytest.raises(bench.LabError, match=", ".join(missed)):

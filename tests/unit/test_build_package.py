@@ -1,15 +1,16 @@
-"""What runs on the builder: it names what was not built, and never trusts a step that was cut short."""
+"""What runs on the builder: check_menuselect.py names what was not built, progress.sh reports how far a build is."""
 
 from __future__ import annotations
 
 import importlib.util
-import io
-import json
-import tarfile
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 import rendering
 
+FILES = rendering.ROLES / "asterisk_package/files"
 MENUSELECT_TREE = """<?xml version="1.0"?>
 <menu name="Asterisk">
 <category name="MENUSELECT_ADDONS" positive_output="yes">
@@ -23,187 +24,175 @@ MENUSELECT_TREE = """<?xml version="1.0"?>
 <category name="MENUSELECT_CFLAGS" positive_output="yes"><member name="BUILD_NATIVE"></member></category>
 </menu>
 """
+# A category with positive output lists what is on, any other what is off.
+WHOLE = "MENUSELECT_ADDONS=format_mp3 res_config_mysql \nMENUSELECT_CDR=cdr_csv \nMENUSELECT_CFLAGS=\n"
 
 
-@pytest.fixture(name="recipe", scope="module")
-def fixture_recipe():
-    """files/build_package.py as a module."""
-    place = rendering.ROLES / "asterisk_package/files/build_package.py"
-    spec = importlib.util.spec_from_file_location("build_package", place)
+@pytest.fixture(name="check", scope="module")
+def fixture_check():
+    """debian/check_menuselect.py as a module."""
+    spec = importlib.util.spec_from_file_location("check_menuselect", FILES / "debian/check_menuselect.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-@pytest.fixture(name="select")
-def fixture_select(recipe, tmp_path):
-    """A function from menuselect's choices to what is wrong with them."""
+@pytest.fixture(name="choice")
+def fixture_choice(check, tmp_path, capsys):
+    """A function from menuselect's choices and the options asked for to the exit code and the printed lines."""
     (tmp_path / "menuselect-tree").write_text(MENUSELECT_TREE)
 
-    def errors(makeopts, enable=(), disable=()):
+    def run(makeopts, enable=(), disable=()):
         (tmp_path / "menuselect.makeopts").write_text(makeopts)
-        return recipe.selection_errors(str(tmp_path), {"release": "18.2.0", "enable": enable, "disable": disable})
+        code = check.main(["choice", str(tmp_path), "--enable", *enable, "--disable", *disable])
+        return code, capsys.readouterr().out.splitlines()
 
-    return errors
-
-
-# A category with positive output lists what is on, any other what is off.
-WHOLE = "MENUSELECT_ADDONS=format_mp3 res_config_mysql \nMENUSELECT_CDR=cdr_csv \nMENUSELECT_CFLAGS=\n"
-
-
-def test_a_selection_as_asked_is_right(select):
-    assert select(WHOLE, ["res_config_mysql", "format_mp3", "cdr_pgsql"], ["BUILD_NATIVE", "cdr_csv"]) == []
-
-
-def test_an_option_that_was_dropped_is_named_with_its_needs(select):
-    assert select("MENUSELECT_ADDONS=format_mp3\nMENUSELECT_CDR=cdr_pgsql\n", ["res_config_mysql", "cdr_pgsql"]) == [
-        "res_config_mysql was asked for and cannot be built: it needs mysqlclient, "
-        "and ./configure did not find all of it.",
-        "cdr_pgsql was asked for and cannot be built: it needs pgsql, ssl, and ./configure did not find all of it.",
-    ]
-
-
-def test_an_option_the_tree_does_not_have_is_named(select):
-    assert select(WHOLE, ["cdr_mysql"]) == ["Asterisk 18.2.0 has no option cdr_mysql."]
-
-
-def test_an_option_that_was_to_be_left_out_is_named(select):
-    assert select("MENUSELECT_CFLAGS=BUILD_NATIVE\n", disable=["BUILD_NATIVE"]) == [
-        "BUILD_NATIVE was to be left out and is still chosen."
-    ]
-
-
-def test_what_was_not_built_is_named(recipe, tmp_path):
-    modules = tmp_path / recipe.MODULES
-    modules.mkdir(parents=True)
-    sounds = tmp_path / recipe.DATA / "sounds/es"
-    sounds.mkdir(parents=True)
-    spec = {"enable": ["format_mp3", "pbx_lua", "BUILD_NATIVE"], "sounds": {"es.tar.gz": "sounds/es"}}
-    (modules / "pbx_lua.so").touch()
-    assert recipe.missing_from_stage(str(tmp_path), spec) == ["format_mp3", "es.tar.gz"]
-    (modules / "format_mp3.so").touch()
-    (sounds / "beep.wav").touch()
-    assert recipe.missing_from_stage(str(tmp_path), spec) == []
-
-
-@pytest.fixture(name="build")
-def fixture_build(recipe, tmp_path, monkeypatch):
-    """A build whose steps only leave their names; `fail` maps a step to what it raises."""
-    spec = {"work": str(tmp_path), "release": "18.2.0", "environment": {}}
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-
-    class Run:
-        """Runs the recipe and tells what it did."""
-
-        done = []
-        fail = {}
-
-        def __call__(self):
-            self.done.clear()
-            return recipe.main(str(tmp_path / "spec.json"))
-
-        @property
-        def progress(self):
-            """What progress.json says."""
-            return json.loads((tmp_path / "progress.json").read_text())
-
-    run = Run()
-
-    def step(name):
-        def act(_build):
-            run.done.append(name)
-            if name in run.fail:
-                raise run.fail[name]
-
-        return name, act
-
-    monkeypatch.setattr(recipe, "STEPS", tuple(step(name) for name, _act in recipe.STEPS))
-    run.names = [name for name, _act in recipe.STEPS]
     return run
 
 
-def test_a_whole_build_is_not_repeated(build):
-    assert build() == 0 and build.done == build.names
-    assert build.progress["number"] == build.progress["of"] == len(build.names)
-    assert build() == 0 and build.done == []
+def test_choice_as_asked_for_passes(choice):
+    assert choice(WHOLE, ["res_config_mysql", "format_mp3", "cdr_pgsql"], ["BUILD_NATIVE", "cdr_csv"]) == (0, [])
 
 
-def test_a_failure_is_one_sentence_and_exit_code_1(build, recipe):
-    build.fail = {"compile": recipe.BuildError("make failed: x.c:1: error: y")}
-    assert build() == 1
-    assert build.progress["error"] == "Asterisk 18.2.0, step compile: make failed: x.c:1: error: y"
-    assert build.done[-1] == "compile"
-
-
-def test_a_full_disk_is_told(build):
-    build.fail = {"unpack": OSError(28, "No space left on device")}
-    assert build() == 1
-    assert "No space left on device" in build.progress["error"]
-
-
-def test_a_failed_compile_starts_from_a_fresh_tree(build, recipe):
-    build.fail = {"compile": recipe.BuildError("x")}
-    build()
-    build.fail = {}
-    assert build() == 0 and build.done == build.names
-    assert build.progress["error"] == ""
-
-
-@pytest.mark.parametrize("step", ["unpack", "configure", "choose the options", "compile"])
-def test_a_step_killed_while_the_tree_is_written_starts_from_a_fresh_tree(build, step):
-    build.fail = {step: KeyboardInterrupt()}  # as a kill: nothing is caught, nothing is tidied
-    with pytest.raises(KeyboardInterrupt):
-        build()
-    build.fail = {}
-    assert build() == 0 and build.done == build.names
-
-
-@pytest.mark.parametrize("step", ["install and check", "package"])
-def test_a_later_step_killed_is_taken_up_there(build, step):
-    build.fail = {step: KeyboardInterrupt()}
-    with pytest.raises(KeyboardInterrupt):
-        build()
-    build.fail = {}
-    assert build() == 0 and build.done == build.names[build.names.index(step) :]
-
-
-def test_the_tree_is_unpacked_and_given_what_was_verified(recipe, tmp_path):
-    sources = tmp_path / "sources"
-    (sources / "mp3").mkdir(parents=True)
-    (sources / "mp3/interface.c").write_text('#include "asterisk.h"\nint x;\n')
-    (sources / "pjproject-9.tar.bz2").write_bytes(b"pjproject")
-    with tarfile.open(sources / "tree.tar.gz", "w:gz") as archive:
-        for name in (
-            "asterisk-1/configure",
-            "asterisk-1/third-party/pjproject/Makefile",
-            "asterisk-1/addons/mp3/x.c",
-            "asterisk-1/../outside",
-            "asterisk-1//etc/outside",
-        ):
-            content = b"export CFLAGS += $(CF) -g3\n" if name.endswith("Makefile") else b""
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    build = recipe.Build(
-        {
-            "work": str(tmp_path),
-            "tree": "tree.tar.gz",
-            "pjproject": "pjproject-9.tar.bz2",
-            "mp3": True,
-            "environment": {},
-            "debug": "-g1",
-        }
+def test_dropped_option_is_named_with_its_needs(choice):
+    assert choice("MENUSELECT_ADDONS=format_mp3\nMENUSELECT_CDR=cdr_pgsql\n", ["res_config_mysql", "cdr_pgsql"]) == (
+        1,
+        [
+            "E: res_config_mysql cannot be built: it needs mysqlclient, and ./configure did not find all of it.",
+            "E: cdr_pgsql cannot be built: it needs pgsql, ssl, and ./configure did not find all of it.",
+        ],
     )
-    recipe.unpack(build)
-    tree = tmp_path / "tree"
-    assert (tree / "configure").exists() and not list(tmp_path.rglob("outside"))
-    assert (tree / "third-party/pjproject/pjproject-9.tar.bz2.md5").read_text().split() == [
-        "f120fba3b1d023e44032e431f1cbe410",
-        "pjproject-9.tar.bz2",
+
+
+def test_unknown_option_is_named(choice):
+    assert choice(WHOLE, ["cdr_mysql"]) == (1, ["E: this release has no option cdr_mysql."])
+
+
+def test_disabled_option_that_is_chosen_is_named(choice):
+    assert choice("MENUSELECT_CFLAGS=BUILD_NATIVE\n", disable=["BUILD_NATIVE"]) == (
+        1,
+        ["E: BUILD_NATIVE was to be left out and is still chosen."],
+    )
+
+
+def test_module_that_was_not_built_is_named(check, tmp_path, capsys):
+    words = ["modules", str(tmp_path), "--enable", "format_mp3", "pbx_lua", "BUILD_NATIVE"]
+    (tmp_path / "pbx_lua.so").touch()
+    assert check.main(words) == 1
+    assert capsys.readouterr().out == "E: format_mp3 was chosen and not built.\n"
+    (tmp_path / "format_mp3.so").touch()
+    assert check.main(words) == 0
+
+
+@pytest.fixture(name="host")
+def fixture_host(tmp_path):
+    """A directory of a build on a host whose systemctl and dpkg-buildpackage are this test's own."""
+    for name in ("build.sh", "progress.sh"):
+        (tmp_path / name).write_bytes((FILES / name).read_bytes())
+    (tmp_path / "bin").mkdir()
+    program(tmp_path, "systemctl", f"[ -e {tmp_path}/active ]")
+
+    def run(script: str, *words: str) -> tuple[int, str]:
+        """A script's exit code and output."""
+        environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["sh", tmp_path / script, *words], env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        return done.returncode, done.stdout
+
+    return run
+
+
+def program(place: Path, name: str, script: str) -> None:
+    """Write a program into the PATH of the host."""
+    (place / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+    (place / "bin" / name).chmod(0o755)
+
+
+def progress(host, place: Path, seconds: int = 0) -> tuple[int, str]:
+    """What progress.sh reports."""
+    return host("progress.sh", "unit", str(place / "our.deb"), str(seconds))
+
+
+def test_progress_of_a_running_compilation_counts_files(host, tmp_path):
+    (tmp_path / "active").touch()
+    (tmp_path / "build.log").write_text(
+        "== step 2 of 6: configure\n== step 4 of 6: compile, of about 9 files\n"
+        "   [CC] a.c -> a.o\n   [CXX] b.cc -> b.o\n"
+    )
+    assert progress(host, tmp_path) == (3, "step 4 of 6: compile, of about 9 files, 2 done\n")
+
+
+def test_progress_waits_for_the_next_step(host, tmp_path):
+    (tmp_path / "active").touch()
+    (tmp_path / "build.log").write_text("== step 1 of 6: unpack\n")
+    # The second question enters the next step.
+    program(tmp_path, "systemctl", f'echo "== step 2 of 6: configure" >> {tmp_path}/build.log')
+    assert progress(host, tmp_path, seconds=20) == (3, "step 2 of 6: configure\n")
+
+
+def test_finished_build_is_reported(host, tmp_path):
+    (tmp_path / "our.deb").touch()
+    assert progress(host, tmp_path) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "E: cdr_pgsql cannot be built: it needs pgsql, and ./configure did not find all of it.",
+        "app_dial.c:1:1: error: expected ';'",
+        "configure: error: *** libjansson not found",
+        "tar: x: Cannot write: No space left on device",
+        "make[1]: *** [Makefile:399: all] Killed",
+    ],
+)
+def test_first_error_of_a_failed_build_is_reported(host, tmp_path, first):
+    (tmp_path / "build.log").write_text(
+        f"== step 4 of 6: compile\nchecking for strerror... no\n   [CC] error.c -> error.o\n{first}\n"
+        "make: *** [debian/rules:50: build-arch] Error 2\ndpkg-buildpackage: error: debian/rules build returned 2\n"
+    )
+    assert progress(host, tmp_path) == (1, f"{first}\n")
+
+
+def test_interrupted_build_is_reported(host, tmp_path):
+    (tmp_path / "build.log").write_text("== step 4 of 6: compile\n   [CC] a.c -> a.o\n")
+    assert progress(host, tmp_path) == (1, "it was ended from outside in step 4 of 6: compile\n")
+
+
+@pytest.fixture(name="sources")
+def fixture_sources(tmp_path):
+    """A tree that has packaging of its own, in the downloads of a build, and our packaging."""
+    (tmp_path / "asterisk-1/debian").mkdir(parents=True)
+    (tmp_path / "asterisk-1/debian/theirs").touch()
+    (tmp_path / "asterisk-1/configure").touch()
+    (tmp_path / "downloads").mkdir()
+    subprocess.run(["tar", "-czf", tmp_path / "downloads/tree.tar.gz", "-C", tmp_path, "asterisk-1"], check=True)
+    (tmp_path / "debian").mkdir()
+    (tmp_path / "debian/rules").touch()
+
+
+@pytest.mark.usefixtures("sources")
+def test_build_starts_from_a_fresh_tree(host, tmp_path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/half.o").touch()
+    (tmp_path / "a_1+pbx.0_amd64.deb").write_text("half")
+    program(tmp_path, "dpkg-buildpackage", "find . | sort; echo whole > ../a_1+pbx.1_amd64.deb")
+    assert host("build.sh", "tree.tar.gz", "our.deb", "1:1+pbx.1")[0] == 0
+    log = (tmp_path / "build.log").read_text()
+    assert log.splitlines() == [
+        "== step 1 of 6: unpack",
+        ".",
+        "./configure",
+        "./debian",
+        "./debian/changelog",
+        "./debian/rules",
     ]
-    assert (tree / "third-party/pjproject/Makefile").read_text() == "export CFLAGS += $(CF) -g1\n"
-    assert [path.name for path in (tree / "addons/mp3").iterdir()] == ["interface.c"]
-    expected = '#define ASTMM_LIBC ASTMM_REDIRECT\n#include "asterisk.h"\nint x;\n'
-    assert (tree / "addons/mp3/interface.c").read_text() == expected
-    recipe.give_mp3(build)
-    assert (tree / "addons/mp3/interface.c").read_text() == expected
+    assert "labredes-asterisk (1:1+pbx.1) unstable" in (tmp_path / "tree/debian/changelog").read_text()
+    assert (tmp_path / "our.deb").read_text() == "whole\n"
+
+
+@pytest.mark.usefixtures("sources")
+def test_failed_build_leaves_no_package(host, tmp_path):
+    program(tmp_path, "dpkg-buildpackage", "echo half > ../a_1+pbx.1_amd64.deb; exit 2")
+    assert host("build.sh", "tree.tar.gz", "our.deb", "1:1+pbx.1")[0] != 0
+    assert not (tmp_path / "our.deb").exists()

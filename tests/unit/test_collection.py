@@ -16,17 +16,17 @@ import rendering
 TOOLS = Path(sys.executable).parent
 
 
-def tool(room: Path, *command: str | Path, collections: Path | None = None) -> str:
+def tool(directory: Path, *command: str | Path, collections: Path | None = None) -> str:
     """Run one of Ansible's programs in a directory of its own, with no configuration; gives its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    (room / "ansible.cfg").write_text("[defaults]\n")
+    (directory / "ansible.cfg").write_text("[defaults]\n")
     environment |= {
-        "ANSIBLE_CONFIG": str(room / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(collections or room / "none"),
+        "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(collections or directory / "none"),
     }
     done = subprocess.run(
         [TOOLS / command[0], *command[1:]],
-        cwd=room,
+        cwd=directory,
         env=environment,
         capture_output=True,
         text=True,
@@ -39,22 +39,32 @@ def tool(room: Path, *command: str | Path, collections: Path | None = None) -> s
 
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory):
-    """The collection as `ansible-galaxy collection build` makes it."""
-    room = tmp_path_factory.mktemp("build")
-    tool(room, "ansible-galaxy", "collection", "build", rendering.ROOT, "--output-path", room)
-    (built,) = room.glob("labredes-pbx-*.tar.gz")
+    """The collection as `ansible-galaxy collection build` packs it."""
+    directory = tmp_path_factory.mktemp("build")
+    tool(directory, "ansible-galaxy", "collection", "build", rendering.ROOT, "--output-path", directory)
+    (built,) = directory.glob("labredes-pbx-*.tar.gz")
     return built
 
 
 @pytest.fixture(scope="module")
 def installed(tarball, tmp_path_factory):
     """A directory of collections that holds it."""
-    room = tmp_path_factory.mktemp("install")
-    tool(room, "ansible-galaxy", "collection", "install", tarball, "-p", room / "collections", "--offline", "--no-deps")
-    return room / "collections"
+    directory = tmp_path_factory.mktemp("install")
+    tool(
+        directory,
+        "ansible-galaxy",
+        "collection",
+        "install",
+        tarball,
+        "-p",
+        directory / "collections",
+        "--offline",
+        "--no-deps",
+    )
+    return directory / "collections"
 
 
-def test_the_tarball_holds_what_a_user_needs_and_nothing_else(tarball):
+def test_tarball_has_the_files_of_users_alone(tarball):
     with tarfile.open(tarball) as archive:
         names = {member.name for member in archive}
         links = [member.name for member in archive if member.issym() or member.islnk()]
@@ -85,20 +95,20 @@ def test_the_tarball_holds_what_a_user_needs_and_nothing_else(tarball):
         "LICENSE",
         "playbooks/site.yml",
         "roles/pbx/tasks/main.yml",
-        "roles/asterisk_package/files/build_package.py",
+        "roles/asterisk_package/files/debian/rules",
         "plugins/lookup/secret.py",
         "meta/runtime.yml",
     } <= names
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".deb", ".retry"))]
 
 
-def test_the_version_heads_the_changelog():
+def test_changelog_begins_with_the_version():
     version = rendering.load(rendering.ROOT / "galaxy.yml")["version"]
     assert re.search(r"^## (\S+)", (rendering.ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
 
 
-def test_the_installed_site_is_whole(installed, tmp_path):
-    told = tool(
+def test_installed_site_passes_syntax_check(installed, tmp_path):
+    output = tool(
         tmp_path,
         "ansible-playbook",
         "-i",
@@ -108,23 +118,26 @@ def test_the_installed_site_is_whole(installed, tmp_path):
         collections=installed,
     )
     assert (
-        f"playbook: {installed}/ansible_collections/labredes/pbx/playbooks/site.yml" in told and "WARNING" not in told
+        f"playbook: {installed}/ansible_collections/labredes/pbx/playbooks/site.yml" in output
+        and "WARNING" not in output
     )
 
 
-def test_the_installed_collection_validates(installed, tmp_path):
-    told = tool(tmp_path, "ansible-playbook", "-i", inventory(tmp_path), "labredes.pbx.validate", collections=installed)
-    assert re.search(r"^pbx1 .*failed=0", told, re.MULTILINE), told
+def test_installed_collection_validates_inventory(installed, tmp_path):
+    output = tool(
+        tmp_path, "ansible-playbook", "-i", inventory(tmp_path), "labredes.pbx.validate", collections=installed
+    )
+    assert re.search(r"^pbx1 .*failed=0", output, re.MULTILINE), output
 
 
-def test_the_installed_plugins_are_documented(installed, tmp_path):
+def test_installed_plugins_have_documentation(installed, tmp_path):
     for kind, name in (("lookup", "secret"), ("module", "verify_call"), ("filter", "package_key")):
         tool(tmp_path, "ansible-doc", "-t", kind, f"labredes.pbx.{name}", collections=installed)
 
 
-def inventory(room: Path) -> Path:
-    """An inventory with one exchange, which is described in its own right."""
-    path = room / "hosts.yml"
+def inventory(directory: Path) -> Path:
+    """An inventory with one exchange."""
+    path = directory / "hosts.yml"
     path.write_text(
         json.dumps(
             {

@@ -1,4 +1,4 @@
-"""The dialplan hangs together: every jump has a target, and nothing a caller dials reaches Dial unfiltered."""
+"""The dialplan is consistent: every jump has a target, and no dialled digits reach Dial unfiltered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import rendering
 
 DIALPLAN = rendering.ROLES / "pbx/templates/etc/asterisk/extensions.conf.j2"
 CONFERENCES = rendering.ROLES / "pbx/templates/etc/asterisk/confbridge.conf.j2"
-# Of the 530 Spanish core sounds 1.6.1, those that may be played; Asterisk falls back to English in silence.
+# Spanish core sounds 1.6.1 that may be played; for a missing one Asterisk plays English without a warning.
 SPANISH_PROMPTS = {
     "beep",
     "pbx-invalid",
@@ -32,13 +32,13 @@ SPANISH_PROMPTS = {
     "agent-pass",
     "agent-user",
 }
-# What a caller chooses, in a dialplan's words; FILTER takes from it all but what it names.
+# Values that a caller chooses. FILTER removes all characters but the given ones.
 UNFILTERED = re.compile(r"\$\{(EXTEN|CALLERID|DB\(|CDR|CHANNEL\(exten)")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One priority: where it stands, and the application it calls with its arguments."""
+    """One priority: its place, its application and the arguments."""
 
     context: str
     extension: str
@@ -82,7 +82,7 @@ def split(arguments: str) -> list[str]:
 
 
 def jumps(step: Step) -> list[tuple[str, str, str]]:
-    """(context, extension, priority or label) of every place that a step may go on at."""
+    """(context, extension, priority or label) of every place that a step may jump to."""
     name, arguments = step.application.lower(), split(step.arguments)
     targets = []
     if name in ("gosub", "goto"):
@@ -116,7 +116,7 @@ def dialplan(known):
     return steps(rendering.render(DIALPLAN, known))
 
 
-def test_every_extension_begins_with_priority_1_and_is_whole(dialplan):
+def test_priorities_begin_at_1_without_gaps(dialplan):
     by_extension = {}
     for step in dialplan:
         by_extension.setdefault((step.context, step.extension), []).append(step.priority)
@@ -136,7 +136,7 @@ def test_every_jump_has_a_target(dialplan):
     assert not wrong
 
 
-def test_every_extension_ends_the_call_or_returns(dialplan):
+def test_extension_ends_with_hangup_or_return(dialplan):
     last = {(step.context, step.extension): step for step in dialplan}
     wrong = [
         str(step)
@@ -146,7 +146,7 @@ def test_every_extension_ends_the_call_or_returns(dialplan):
     assert not wrong
 
 
-def test_nothing_a_caller_chose_is_dialled(dialplan):
+def test_unfiltered_caller_input_is_not_dialled(dialplan):
     wrong = [
         f"{step} {step.application}({step.arguments})"
         for step in dialplan
@@ -154,7 +154,7 @@ def test_nothing_a_caller_chose_is_dialled(dialplan):
         and UNFILTERED.search(step.arguments)
     ]
     wrong += [
-        f"{step} hands over {step.arguments}"
+        f"{step} passes {step.arguments}"
         for step in dialplan
         if step.application in ("Gosub", "GosubIf")
         and UNFILTERED.search(step.arguments)
@@ -163,17 +163,17 @@ def test_nothing_a_caller_chose_is_dialled(dialplan):
     assert not wrong
 
 
-def test_a_pattern_that_takes_everything_passes_nothing_on(dialplan):
+def test_catch_all_pattern_passes_no_digits(dialplan):
     wild = [step for step in dialplan if re.match(r"_.*[.!]$", step.extension)]
     assert wild and all((step.application, step.arguments) == ("Gosub", "unknown-number,s,1") for step in wild)
 
 
-def test_what_asterisk_calls_itself_is_never_taken_for_an_unknown_number(dialplan):
+def test_special_extensions_are_not_unknown_numbers(dialplan):
     """h, i, s, t: an extension that takes them would run after every hangup."""
     assert not [str(step) for step in dialplan if re.match(r"_\[[^]]*[a-z][^]]*\]!?$", step.extension)]
 
 
-def test_every_prompt_exists_in_spanish(dialplan, known):
+def test_prompts_exist_in_spanish(dialplan, known):
     played = {}
     for step in dialplan:
         if step.application in ("Playback", "Background", "BackGround", "Read"):
@@ -187,7 +187,7 @@ def test_every_prompt_exists_in_spanish(dialplan, known):
     assert {prompt: where for prompt, where in played.items() if prompt not in SPANISH_PROMPTS} == {}
 
 
-def test_everything_that_has_a_number_can_be_dialled(dialplan, known):
+def test_every_described_number_can_be_dialled(dialplan, known):
     wanted = (
         {phone["number"] for phone in known["pbx_phones"]}
         | set(known["pbx_conferences"])
@@ -199,7 +199,7 @@ def test_everything_that_has_a_number_can_be_dialled(dialplan, known):
     assert wanted <= {step.extension for step in dialplan if step.context in ("phones", "services")}
 
 
-def test_a_phones_context_exists(known):
+def test_context_of_phones_exists(known):
     sections = asterisk_files.parse(rendering.render(DIALPLAN.with_name("pjsip.conf.j2"), known))
     contexts = {section.get("context") for section in sections} - {None}
     there = {section.name for section in asterisk_files.parse(rendering.render(DIALPLAN, known))}
@@ -212,7 +212,7 @@ def test_a_phones_context_exists(known):
     assert endpoints == {phone["number"] for phone in known["pbx_phones"]}
 
 
-def test_a_renewed_certificate_changes_the_file_whose_reload_takes_it(known):
+def test_renewed_certificate_changes_pjsip_conf(known):
     template = DIALPLAN.with_name("pjsip.conf.j2")
     known = {**known, "labredes_sip_transports": ["udp", "tls"]}
     renewed = {**known, "__pbx_certificate": {"stat": {"exists": True, "checksum": "1" * 64}}}

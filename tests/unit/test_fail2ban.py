@@ -1,4 +1,4 @@
-"""Which lines of a log count as a guess, and whose: the filters of role fail2ban, on lines that programs really write."""
+"""The filters of role fail2ban, on real log lines: which lines count as failures, and of which address."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import rendering
 
 EVENT = (
-    'SECURITY[4724] res_security_log.c: SecurityEvent="{event}",EventTV="2026-11-23T01:01:33.051+0000",Severity="Error",'
-    'Service="{service}",EventVersion="1",AccountID="{account}",SessionID="{session}",LocalAddress="{family}/{transport}/'
+    'SECURITY[4724] res_security_log.c: SecurityEvent="{event}",EventTV="2026-11-23T01:01:33.051+0000",'
+    'Severity="Error",Service="{service}",EventVersion="1",AccountID="{account}",SessionID="{session}",LocalAddress="{family}/{transport}/'
     '{local}/5060",RemoteAddress="{family}/{transport}/{remote}/39212"{more}'
 )
 TAIL = ',Challenge="1795395693/bf5b51f6201f9b7f",Response="{response}",ExpectedResponse=""'
@@ -34,8 +34,8 @@ def event(
 
 
 @pytest.fixture(scope="module")
-def guesser(tmp_path_factory):
-    """A function from a filter's name and a line to the address that it counts against, or None."""
+def matched(tmp_path_factory):
+    """A function from a filter's name and a line to the matched address, or None."""
     secrets = tmp_path_factory.mktemp("secrets")
 
     def read(name: str, line: str) -> str | None:
@@ -54,29 +54,29 @@ def guesser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("transport", ["UDP", "TCP", "TLS", "WS", "WSS"])
-def test_a_wrong_password_counts_over_every_transport(guesser, transport):
+def test_wrong_sip_password_counts_over_every_transport(matched, transport):
     more = TAIL.format(response="f8acb5d83ff21e44dafe16a1b77ae4bf")
-    assert guesser("asterisk", event(transport=transport, more=more)) == "198.51.100.7"
-    assert guesser("asterisk", event("InvalidAccountID", transport=transport)) == "198.51.100.7"
+    assert matched("asterisk", event(transport=transport, more=more)) == "198.51.100.7"
+    assert matched("asterisk", event("InvalidAccountID", transport=transport)) == "198.51.100.7"
     assert (
-        guesser(
+        matched(
             "asterisk", event(family="IPV6", transport=transport, local="2001:db8::1", remote="2001:db8::7", more=more)
         )
         == "2001:db8::7"
     )
 
 
-def test_other_failures_count(guesser):
-    assert guesser(
+def test_ami_and_acl_failures_count(matched):
+    assert matched(
         "asterisk",
         event("InvalidPassword", "AMI", transport="TCP", more=',Challenge="",ReceivedChallenge="",ReceivedHash=""'),
     )
-    assert guesser("asterisk", event("FailedACL", "AMI", transport="TCP", more=',ACLName="not_match_endpoint_acl"'))
+    assert matched("asterisk", event("FailedACL", "AMI", transport="TCP", more=',ACLName="not_match_endpoint_acl"'))
 
 
 @pytest.mark.parametrize("name", ["ChallengeSent", "SuccessfulAuth"])
-def test_what_every_registration_writes_does_not_count(guesser, name):
-    assert guesser("asterisk", event(name, more=',Challenge=""')) is None
+def test_events_of_every_registration_do_not_count(matched, name):
+    assert matched("asterisk", event(name, more=',Challenge=""')) is None
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ def test_what_every_registration_writes_does_not_count(guesser, name):
         {"account": 'SecurityEvent="FailedACL"', "session": FORGED},
     ],
 )
-def test_a_guesser_cannot_put_his_guess_down_to_somebody_else(guesser, words):
+def test_forged_fields_never_match_another_address(matched, words):
     more = TAIL.format(response="f8acb5d83ff21e44dafe16a1b77ae4bf")
-    assert guesser("asterisk", event(more=more, **words)) == "198.51.100.7"
-    assert guesser("asterisk", event("InvalidAccountID", **words)) == "198.51.100.7"
+    assert matched("asterisk", event(more=more, **words)) == "198.51.100.7"
+    assert matched("asterisk", event("InvalidAccountID", **words)) == "198.51.100.7"
 
 
-def test_what_follows_the_address_is_no_place_for_another(guesser):
-    """An answer with quotes is never a right one, so it need not count; it may not count against another."""
+def test_forged_response_never_matches_another_address(matched):
+    """A response with quotes is never valid, so it need not count; it must not count against another address."""
     more = TAIL.format(response=f'x\\"{FORGED.replace(chr(34), chr(92) + chr(34))},X=\\"')
-    assert guesser("asterisk", event(more=more)) is None
+    assert matched("asterisk", event(more=more)) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_follows_the_address_is_no_place_for_another(guesser):
             "198.51.100.7",
         ),
         ("User root from 198.51.100.7 not allowed because not listed in AllowUsers", "198.51.100.7"),
-        # Counted above already, or no guess: a key among several, a look at the port, a login that succeeded.
+        # Counted above already, or no failure: one refused key of several, a port scan, a successful login.
         ("Connection closed by invalid user guest 198.51.100.7 port 40022 [preauth]", None),
         ("Failed publickey for admin from 198.51.100.7 port 40022 ssh2: ED25519 SHA256:abc", None),
         ("Connection closed by 198.51.100.7 port 40022 [preauth]", None),
@@ -122,7 +122,7 @@ def test_what_follows_the_address_is_no_place_for_another(guesser):
         ("Disconnected from user admin 198.51.100.7 port 40022", None),
     ],
 )
-def test_what_counts_at_sshd(guesser, line, address):
-    assert guesser("sshd", SSHD + line) == address
-    assert guesser("sshd", SSHD.replace("sshd", "sshd-session") + line) == address
-    assert guesser("sshd", SSHD.replace("sshd", "sudo") + line) is None
+def test_sshd_failures_count_once(matched, line, address):
+    assert matched("sshd", SSHD + line) == address
+    assert matched("sshd", SSHD.replace("sshd", "sshd-session") + line) == address
+    assert matched("sshd", SSHD.replace("sshd", "sudo") + line) is None

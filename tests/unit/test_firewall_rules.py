@@ -1,11 +1,11 @@
-"""Networks, ports and the way in: what role firewall makes of its data, and what it refuses."""
+"""Networks, ports and rules of role firewall: what it renders, and what it refuses."""
 
 from __future__ import annotations
 
 import pytest
 import rendering
 from ansible_collections.labredes.pbx.plugins.filter.firewall import (
-    firewall_lets_in,
+    firewall_allows,
     firewall_problems,
     networks_of,
     port_ranges,
@@ -14,7 +14,7 @@ from ansible_collections.labredes.pbx.plugins.filter.firewall import (
 SSH = {"name": "ssh", "protocol": "tcp", "ports": [3524, "22"], "networks": ["192.0.2.0/24", "2001:db8::/32"]}
 
 
-def test_networks_are_told_apart_by_family_and_none_is_inside_another():
+def test_networks_are_split_by_family_and_merged():
     given = ["192.0.2.7", "192.0.2.0/24", "2001:DB8::/32", "198.51.100.0/25", "198.51.100.128/25", "2001:db8:1::/48"]
     assert networks_of(given, 4) == ["192.0.2.0/24", "198.51.100.0/24"]
     assert networks_of(given, 6) == ["2001:db8::/32"]
@@ -22,7 +22,7 @@ def test_networks_are_told_apart_by_family_and_none_is_inside_another():
     assert networks_of([], 4) == networks_of(["::/0"], 4) == []
 
 
-def test_ports_become_ranges_that_do_not_meet():
+def test_ports_are_merged_into_ranges():
     assert port_ranges([5060, "22", "22"]) == ["22", "5060"]
     assert port_ranges(["8000-8010", "8005-8020", 8021, 9]) == ["9", "8000-8021"]
     assert port_ranges([]) == []
@@ -40,10 +40,10 @@ def test_ports_become_ranges_that_do_not_meet():
         ("fe80::1%eth0", 22, False),
     ],
 )
-def test_who_is_let_in(address, port, allowed):
-    assert firewall_lets_in([SSH], address, port) is allowed
-    assert not firewall_lets_in([{**SSH, "protocol": "udp"}], address, port)
-    assert not firewall_lets_in([{**SSH, "networks": []}], address, port)
+def test_rules_allow_listed_networks_and_ports(address, port, allowed):
+    assert firewall_allows([SSH], address, port) is allowed
+    assert not firewall_allows([{**SSH, "protocol": "udp"}], address, port)
+    assert not firewall_allows([{**SSH, "networks": []}], address, port)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_who_is_let_in(address, port, allowed):
         ("", False),
     ],
 )
-def test_what_is_a_port(ports, right):
+def test_invalid_ports_are_refused(ports, right):
     assert (firewall_problems([{**SSH, "ports": [ports]}]) == []) is right
 
 
-def test_each_rule_becomes_a_line_for_each_family_that_has_networks(tmp_path):
+def test_each_rule_has_one_line_per_address_family(tmp_path):
     known = rendering.variables(rendering.FACTS["Ubuntu 18.04"], rendering.UNUSUAL, tmp_path, "firewall")
     text = rendering.render(rendering.ROLES / "firewall/templates/etc/nftables.conf.j2", known)
     assert [line.strip() for line in text.splitlines() if "dport {" in line] == [
@@ -74,3 +74,27 @@ def test_each_rule_becomes_a_line_for_each_family_that_has_networks(tmp_path):
         'meta nfproto ipv6 tcp dport { 80, 443, 8000-8020 } accept comment "web"',
         'ip saddr { 192.0.2.0/29 } udp dport { 53 } accept comment "dns 2"',
     ]
+
+
+UNITS = "Id={}.service\nActiveState={}\nUnitFileState={}\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "files", "others"),
+    [
+        ("nftables", "active", "nftables.conf:add table inet labredes", []),
+        ("nftables", "active", "nftables.conf:table inet filter", ["nftables"]),
+        ("nftables", "inactive", "nftables.conf:table inet filter", []),
+        ("firewalld", "active", "", ["firewalld"]),
+        ("netfilter-persistent", "active", "iptables/rules.v4:-A INPUT -j REJECT", ["netfilter-persistent"]),
+        ("netfilter-persistent", "active", "", []),
+        ("nftables", "inactive", "ufw/ufw.conf:ENABLED=yes", ["ufw"]),
+    ],
+)
+def test_other_firewalls_are_found(tmp_path, unit, state, files, others):
+    """In the output of tasks/inspect.yml, whose first unit is always an inactive one."""
+    output = "\n".join([UNITS.format("other", "inactive", ""), UNITS.format(unit, state, "disabled"), files])
+    known = rendering.variables(rendering.FACTS["Ubuntu 18.04"], {}, tmp_path, "firewall")
+    template = tmp_path / "others.j2"
+    template.write_text("{{ __firewall_others | join(' ') }}")
+    assert rendering.render(template, {**known, "__firewall_found": {"stdout": output}}).split() == others

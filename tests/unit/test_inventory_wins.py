@@ -50,7 +50,11 @@ def seen(playbook: Path, inventory: Path):
         for task in tasks_of(blocks, play, variables, loader):
             if task._role is not None:
                 host = hosts.get_host("pbx1")
-                yield task, task._role._role_name.rpartition(".")[2], variables.get_vars(play=play, host=host, task=task)
+                yield (
+                    task,
+                    task._role._role_name.rpartition(".")[2],
+                    variables.get_vars(play=play, host=host, task=task),
+                )
 
 
 @pytest.fixture(scope="module")

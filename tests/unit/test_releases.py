@@ -1,4 +1,4 @@
-"""The release table pins all that a build fetches, and a package's key follows from what decides the build."""
+"""The release table pins all that a build downloads, and a package's key follows from what decides its content."""
 
 from __future__ import annotations
 
@@ -8,132 +8,198 @@ import tarfile
 
 import pytest
 import rendering
-from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.labredes.pbx.plugins.filter import asterisk_release
 
 ROLE = rendering.ROLES / "asterisk_package"
-TABLE = rendering.load(ROLE / "vars/main.yml")["__asterisk_package_releases"]
-DIGESTS = rendering.load(ROLE / "vars/sources.yml")["__asterisk_package_digests"]
-LENGTHS = {"sha256": 64, "md5": 32, "sha1": 40, "sha512": 128}
+PINNED = rendering.load(ROLE / "vars/main/pinned_sources.yml")
+TABLE, DIGESTS = PINNED["__asterisk_package_releases"], PINNED["__asterisk_package_digests"]
+LENGTHS = {"sha256": 64, "md5": 32}
 
 
-def describe(**told) -> Templar:
-    """A templar over the role's variables, with a description of one's own."""
+def describe(**variables) -> Templar:
+    """A templar over the role's variables, with some of one's own."""
     return Templar(
         DataLoader(),
         {
             **rendering.defaults("labredes"),
             **rendering.role_variables("asterisk_package", rendering.FACTS["Debian 11"]),
-            "__asterisk_package_digests": DIGESTS,
             "ansible_facts": rendering.FACTS["Debian 11"],
             "inventory_hostname": rendering.HOST,
             "role_path": str(ROLE),
-            **told,
+            **variables,
         },
     )
 
 
-def key(**told) -> str:
-    """The key of the package that a description asks for, by the role's own expression."""
-    task = next(task for task in rendering.load(ROLE / "tasks/locate.yml") if "ansible.builtin.set_fact" in task)
-    role_path = told.pop("role_path", str(ROLE))
-    return describe(role_path=role_path, **told).template(task["vars"]["__asterisk_package_key"])
+def value(name: str, **variables):
+    """A variable of the role."""
+    return describe(**variables).template("{{ " + name + " }}")
+
+
+def key(**variables) -> str:
+    """The key of the package."""
+    return value("__asterisk_package_key", **variables)
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_release_is_pinned_whole(name):
+def test_every_download_of_a_release_is_pinned(name):
     release = TABLE[name]
     assert re.fullmatch(r"[0-9a-f]{40}", release["commit"])
-    major = int(name.split(".")[0])
-    gone = {"app_mysql": 19, "cdr_mysql": 19, "app_macro": 21}
-    assert set(release.get("lacks", [])) == {option for option, since in gone.items() if major >= since}
     assert set(release) <= {"commit", "pjproject", "sounds", "lacks", "advised"}
-    sources = describe(asterisk_package_release=name).template("{{ __asterisk_package_sources }}")
-    assert sources[0]["commit"] == release["commit"] and sources[0]["ref"] == name
-    assert {source["name"].split("-")[0].split("/")[0] for source in sources} == {"asterisk", "pjproject", "mp3"}
-    for source in sources[1:]:
-        assert source["checksums"] and source["urls"], source
+    downloads = value("__asterisk_package_downloads", asterisk_package_release=name)
+    assert {download["name"].split("-")[0].split("/")[0] for download in downloads} == {"asterisk", "mp3", "pjproject"}
+    assert value("__asterisk_package_unpinned", asterisk_package_release=name) == []
+    assert all(download["urls"] for download in downloads)
 
 
-def test_the_default_is_in_the_table():
+@pytest.mark.parametrize("name", TABLE)
+def test_release_lacks_the_options_that_upstream_removed(name):
+    major = int(name.split(".")[0])
+    removed = {"app_mysql": 19, "cdr_mysql": 19, "app_macro": 21}
+    assert set(TABLE[name]["lacks"]) == {option for option, since in removed.items() if major >= since}
+    default = set(value("asterisk_package_default_enable"))
+    enabled = set(value("__asterisk_package_options", asterisk_package_release=name))
+    assert enabled == default - set(TABLE[name]["lacks"])
+
+
+def test_default_release_is_in_the_table():
     assert rendering.load(ROLE / "defaults/main.yml")["asterisk_package_release"] in TABLE
 
 
 @pytest.mark.parametrize("file", DIGESTS)
-def test_digests_have_the_length_of_their_kind(file):
+def test_digest_has_the_length_of_its_kind(file):
     for checksum in DIGESTS[file]:
-        kind, _, value = checksum.partition(":")
-        assert re.fullmatch(rf"[0-9a-f]{{{LENGTHS[kind]}}}", value), checksum
+        kind, _, digits = checksum.partition(":")
+        assert re.fullmatch(rf"[0-9a-f]{{{LENGTHS[kind]}}}", digits), checksum
 
 
-def test_what_a_release_lacks_is_out_of_its_defaults():
-    everything = set(describe().template("{{ __asterisk_package_enable }}"))
-    for name, release in TABLE.items():
-        chosen = set(describe(asterisk_package_release=name).template("{{ asterisk_package_enable }}"))
-        assert chosen == everything - set(release.get("lacks", []))
-    assert {
-        "res_config_mysql",
-        "cdr_mysql",
-        "app_mysql",
-        "chan_ooh323",
-        "app_macro",
-        "format_mp3",
-        "CORE-SOUNDS-ES-WAV",
-    } <= set(describe().template("{{ asterisk_package_enable }}"))
+def test_extra_option_is_added_to_the_default_ones():
+    options = value("__asterisk_package_options", asterisk_package_extra_enable=["app_adsiprog"])
+    assert set(options) == set(value("__asterisk_package_options")) | {"app_adsiprog"}
 
 
-def test_a_file_that_is_pinned_nowhere_is_refused():
-    with pytest.raises(
-        AnsibleFilterError, match=r"asterisk-core-sounds-fr-gsm-1\.6\.1\.tar\.gz is pinned nowhere; give"
-    ):
-        asterisk_release.asterisk_sources(TABLE["18.2.0"], "18.2.0", ["CORE-SOUNDS-FR-GSM"], DIGESTS, "git")
-    release = {**TABLE["18.2.0"], "pjproject": {"version": "9.9"}}
-    with pytest.raises(AnsibleFilterError, match=r"pjproject-9\.9\.tar\.bz2 is pinned nowhere"):
-        asterisk_release.asterisk_sources(release, "18.2.0", [], DIGESTS, "git")
+@pytest.mark.parametrize("disable", [[], ["app_adsiprog"], ["BUILD_NATIVE"]])
+def test_build_native_is_disabled_whatever_else_is(disable):
+    disabled = value("__asterisk_package_disabled", asterisk_package_disable=disable)
+    assert len(disabled) == len(set(disabled)) and set(disabled) == {"BUILD_NATIVE", *disable}
 
 
-def test_a_release_of_ones_own_may_come_as_an_archive():
+def test_build_native_is_built_when_enabled_by_name():
+    assert value("__asterisk_package_disabled", asterisk_package_extra_enable=["BUILD_NATIVE"]) == []
+
+
+@pytest.mark.parametrize(("language", "directory"), [("es", "sounds/es"), ("en", "sounds/en")])
+def test_language_decides_which_sounds_are_built(language, directory):
+    sounds = value("__asterisk_package_sound_directories", labredes_language=language)
+    assert sounds[f"asterisk-core-sounds-{language}-wav-1.6.1.tar.gz"] == directory
+    assert value("__asterisk_package_unpinned", labredes_language=language) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "unpinned"),
+    [
+        ({"labredes_language": "fr"}, "asterisk-core-sounds-fr-wav-1.6.1.tar.gz"),
+        (
+            {"__asterisk_package_releases": {"18.2.0": {**TABLE["18.2.0"], "pjproject": {"version": "9"}}}},
+            "pjproject-9.",
+        ),
+        (
+            {"__asterisk_package_releases": {"18.2.0": {**TABLE["18.2.0"], "archive": {"name": "a", "checksums": []}}}},
+            "a",
+        ),
+        ({"__asterisk_package_releases": {"18.2.0": {**TABLE["18.2.0"], "archive": {"name": "a"}}}}, "a"),
+    ],
+)
+def test_file_without_checksum_is_unpinned(variables, unpinned):
+    assert [name[: len(unpinned)] for name in value("__asterisk_package_unpinned", **variables)] == [unpinned]
+
+
+@pytest.mark.parametrize(
+    ("mirror", "first"),
+    [
+        ("/srv/m", "file:///srv/m/"),
+        ("/srv/a b/", "file:///srv/a%20b/"),
+        ("https://m.example/x/", "https://m.example/x/"),
+    ],
+)
+def test_mirror_comes_before_upstream(mirror, first):
+    for download in value("__asterisk_package_downloads", asterisk_package_mirror=mirror):
+        assert download["urls"][0] == first + download["name"]
+        assert download["urls"][1].startswith("https://") and not download["urls"][1].startswith(first)
+
+
+def test_archive_of_a_release_may_have_urls_of_its_own():
     release = {
-        "archive": {"name": "asterisk-18.2.2.tar.gz"},
+        "archive": {"name": "a.tar.gz", "checksums": ["sha256:0"], "urls": ["https://x.example/a.tar.gz"]},
         "pjproject": {"version": "1", "checksums": ["md5:0"]},
         "sounds": {"core": "1.6.1", "moh": "2.03"},
     }
-    archive, pjproject = asterisk_release.asterisk_sources(release, "18.2.2", [], DIGESTS, "git")
-    assert archive["checksums"] == [] and [url.rsplit("/", 2)[1] for url in archive["urls"]] == [
-        "releases",
-        "old-releases",
-    ]
+    archive, pjproject = asterisk_release.asterisk_downloads(release, [], DIGESTS)
+    assert archive == {"name": "a.tar.gz", "urls": ["https://x.example/a.tar.gz"], "checksums": ["sha256:0"]}
     assert pjproject["checksums"] == ["md5:0"]
+    del release["archive"]["urls"]
+    archive, _ = asterisk_release.asterisk_downloads(release, [], DIGESTS)
+    assert [url.rsplit("/", 2)[1] for url in archive["urls"]] == ["releases", "old-releases"]
 
 
-def test_key_follows_from_what_decides_the_build(tmp_path):
-    shutil.copytree(ROLE / "files", tmp_path / "files")
-    with (tmp_path / "files/build_package.py").open("a") as recipe:
+def test_file_with_a_wrong_checksum_is_missing(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    right, wrong = f"sha256:{empty}", "md5:" + "0" * 32
+    for checksums, missing in [
+        ([right], False),
+        ([right.upper().replace("SHA", "sha")], False),
+        ([right, wrong], True),
+    ]:
+        download = {"name": "a", "checksums": checksums}
+        assert bool(asterisk_release.missing_downloads([download], tmp_path)) is missing
+    assert asterisk_release.missing_downloads([{"name": "b", "checksums": [right]}], tmp_path)
+
+
+def changed(place, name: str):
+    """A copy of the role in which one file of the recipe has a line more."""
+    shutil.copytree(ROLE, place / name.replace("/", "_"))
+    with (place / name.replace("/", "_") / name).open("a") as recipe:
         recipe.write("# changed\n")
-    told = [
+    return str(place / name.replace("/", "_"))
+
+
+def test_key_follows_from_what_decides_the_content(tmp_path):
+    files = [path.relative_to(ROLE) for top in ("files", "templates") for path in (ROLE / top).rglob("*")]
+    recipe = [str(file) for file in files if (ROLE / file).is_file() and file.parent.name != "__pycache__"]
+    assert {"files/build.sh", "files/debian/rules", "templates/debian/control.j2"} <= set(recipe)
+    descriptions = [
         {},
         {"asterisk_package_release": "18.26.4"},
         {"asterisk_package_enable": ["pbx_lua"]},
+        {"asterisk_package_extra_enable": ["app_adsiprog"]},
         {"asterisk_package_enable": ["pbx_lua", "CORE-SOUNDS-ES-WAV"]},
-        {"asterisk_package_disable": []},
+        {"asterisk_package_disable": ["app_adsiprog"]},
         {"asterisk_package_debug": "-g3"},
-        {"asterisk_package_extra_prerequisites": ["libfoo-dev"]},
-        {"role_path": str(tmp_path)},
+        {"asterisk_package_extra_build_dependencies": ["libfoo-dev"]},
+        {"__asterisk_package_build_dependencies": ["libfoo-dev"]},
+        {"__asterisk_package_configure": ["--without-x"]},
+        {"__asterisk_package_environment": {"LUA_VERSIONS": "5.3"}},
+        {"__asterisk_package_conflicts": ["asterisk"]},
+        {"labredes_language": "en"},
         {"ansible_facts": rendering.FACTS["Debian 12"]},
         {"ansible_facts": rendering.FACTS["Ubuntu 18.04"]},
         {"ansible_facts": {**rendering.FACTS["Debian 11"], "architecture": "aarch64"}},
         {"asterisk_package_extra_releases": {"18.2.0": {**TABLE["18.2.0"], "commit": "0" * 40}}},
+        {"asterisk_package_extra_releases": {"18.2.0": {**TABLE["18.2.0"], "bootstrap": True}}},
+        {"__asterisk_package_digests": {**DIGESTS, "pjproject-2.10.tar.bz2": ["sha256:" + "0" * 64]}},
+        *({"role_path": changed(tmp_path, name)} for name in recipe),
     ]
-    keys = [key(**each) for each in told]
+    keys = [key(**each) for each in descriptions]
     assert all(re.fullmatch(r"[0-9a-f]{12}", each) for each in keys)
-    assert len(set(keys)) == len(told)
+    assert len(set(keys)) == len(descriptions)
 
 
-def test_key_does_not_follow_from_where_sources_are_fetched_or_in_what_order_options_stand():
-    same = [
-        {},
+@pytest.mark.parametrize(
+    "variables",
+    [
         {"asterisk_package_mirror": "/srv/mirror"},
         {"asterisk_package_git_url": "/srv/asterisk.git"},
         {"asterisk_package_cache": "/srv/cache"},
@@ -141,9 +207,16 @@ def test_key_does_not_follow_from_where_sources_are_fetched_or_in_what_order_opt
         {"asterisk_package_build_timeout": 60},
         {"inventory_hostname": "pbx2"},
         {"ansible_facts": {**rendering.FACTS["Debian 11"], "distribution_version": "11.11"}},
-    ]
-    assert len({key(**each) for each in same}) == 1
-    enable = describe().template("{{ asterisk_package_enable }}")
+        {"asterisk_package_extra_enable": ["pbx_lua"]},
+        {"asterisk_package_disable": ["BUILD_NATIVE"]},
+    ],
+)
+def test_key_ignores_what_does_not_decide_the_content(variables):
+    assert key(**variables) == key()
+
+
+def test_key_ignores_the_order_of_the_options():
+    enable = value("asterisk_package_enable")
     assert key(asterisk_package_enable=enable) == key(asterisk_package_enable=enable[::-1])
 
 
@@ -165,9 +238,19 @@ def test_options_are_read_from_the_tree(tmp_path):
     ]
 
 
-def test_the_builder_is_the_first_that_needs_the_package():
-    groups = {"pbx": ["p1", "p2", "p3"], "builders": ["b1"]}
+@pytest.mark.parametrize(
+    ("package", "failed", "builder"),
+    [("a", [], "p1"), ("b", [], "b1"), ("a", ["p1"], "p3"), ("b", ["b1"], "p2"), ("a", ["b1"], "p1")],
+)
+def test_builder_needs_the_package_and_has_not_failed(package, failed, builder):
     needs = {"p1": "a", "p2": "b", "p3": "a", "b1": "b"}
-    hostvars = {host: {"asterisk_package_deb": package} for host, package in needs.items()}
-    assert asterisk_release.elected_builder("a", groups, hostvars) == "p1"
-    assert asterisk_release.elected_builder("b", groups, hostvars) == "b1"
+    assert (
+        value(
+            "__asterisk_package_builder",
+            asterisk_package_deb=package,
+            groups={"pbx": ["p1", "p2", "p3"], "builders": ["b1"]},
+            ansible_play_hosts=[host for host in needs if host not in failed],
+            hostvars={host: {"inventory_hostname": host, "asterisk_package_deb": deb} for host, deb in needs.items()},
+        )
+        == builder
+    )

@@ -1,4 +1,4 @@
-"""The lookup labredes.pbx.secret: the user's values, what is generated, and what is refused."""
+"""Lookup labredes.pbx.secret: own values, generated values, refused values."""
 
 import os
 import stat
@@ -36,14 +36,14 @@ def fixture_secret(tmp_path):
 
 
 def refusal(secret, name, value, **options):
-    """The sentence with which a value of the user's is refused."""
+    """The message with which an own value is refused."""
     with pytest.raises(AnsibleError) as caught:
         secret(name, own={name: value}, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_generated_once_and_kept_private(secret):
+def test_secret_is_generated_once_with_mode_0600(secret):
     first = secret("database_password")
     assert len(first) == 32
     assert set(first) <= set(string.ascii_letters + string.digits)
@@ -54,18 +54,28 @@ def test_generated_once_and_kept_private(secret):
     assert os.listdir(path.parent) == ["database_password"]
 
 
-def test_hosts_and_names_have_secrets_of_their_own(secret):
+def test_hosts_and_names_have_different_secrets(secret):
     assert len({secret("a_1"), secret("a_2"), secret("a_1", host="pbx2")}) == 3
 
 
-def test_many_at_once_agree(secret):
+def test_parallel_lookups_return_the_same_secret(secret):
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _n: secret("ami_events"), range(32)))) == 1
 
 
-def test_pin_has_digits_only_and_the_length_asked_for(secret):
+def test_generated_pin_has_only_digits_and_the_length(secret):
     pins = [secret(f"mailbox_{number}", length=4, chars="digits") for number in range(6001, 6040)]
     assert all(pin.isdigit() and len(pin) == 4 for pin in pins)
+
+
+def test_killed_run_leaves_no_half_written_secret(secret, monkeypatch):
+    def killed(_handle):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        secret("database_password")
+    assert not (secret.directory / "pbx1" / "database_password").exists()
 
 
 def test_check_mode_writes_nothing(secret):
@@ -81,7 +91,7 @@ def test_names_cannot_leave_the_directory(secret):
     assert {os.path.dirname(os.path.dirname(path)) for path in kept} == {str(secret.directory)}
 
 
-def test_the_users_value_wins_and_may_be_a_template(secret):
+def test_own_value_takes_precedence_and_may_be_a_template(secret):
     assert secret("phone_6001", own={"phone_6001": STRONG, "other": "{{ not_defined }}"}) == STRONG
     assert secret("phone_6001", own={"phone_6001": "{{ 'kR7vTz0q' ~ 'Wm2xBn5c' }}"}) == STRONG
     assert not secret.directory.exists()
@@ -91,9 +101,9 @@ def test_the_users_value_wins_and_may_be_a_template(secret):
     ("name", "value", "reason"),
     [
         ("database_password", "Obelix", "fewer than 12"),
-        ("phone_6001", "unsecurepassword", "guessed first"),
-        ("phone_6001", "phone_6001_6001", "guessed first"),
-        ("database_password", "Password12345678", "guessed first"),
+        ("phone_6001", "unsecurepassword", "common words"),
+        ("phone_6001", "phone_6001_6001", "common words"),
+        ("database_password", "Password12345678", "common words"),
         ("database_password", "ababababababab", "repeats"),
         ("database_password", "1234567890123", "no letters"),
         ("database_password", "", "empty"),
@@ -107,7 +117,7 @@ def test_the_users_value_wins_and_may_be_a_template(secret):
         ("database_password", 123456789012345, "not a string"),
     ],
 )
-def test_values_that_cannot_serve_are_refused(secret, name, value, reason):
+def test_unusable_values_are_refused(secret, name, value, reason):
     sentence = refusal(secret, name, value)
     assert reason in sentence
     assert sentence.startswith(f"pbx1: labredes_secrets.{name} ")
@@ -117,13 +127,13 @@ def test_values_that_cannot_serve_are_refused(secret, name, value, reason):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("123", "fewer than 4"),
+        ("123", "4 or more digits"),
         ("8888", "repeated"),
         ("1234", "in a row"),
         ("9876", "in a row"),
         ("7890", "in a row"),
         ("6001", "number it belongs to"),
-        ("12a4", "digits only"),
+        ("12a4", "4 or more digits"),
         (4711, "not a string"),
     ],
 )
@@ -131,12 +141,21 @@ def test_weak_pins_are_refused(secret, value, reason):
     assert reason in refusal(secret, "mailbox_6001", value, chars="digits")
 
 
-def test_weak_values_pass_when_allowed_and_broken_ones_never(secret):
+@pytest.mark.parametrize("switch", ["true", True])
+@pytest.mark.parametrize("off", ["false", "no", "0", False])
+def test_allow_weak_may_be_a_string(secret, switch, off):
+    weak = {"mailbox_6001": "8888"}
+    assert secret("mailbox_6001", own=weak, chars="digits", allow_weak=switch) == "8888"
+    with pytest.raises(AnsibleError):
+        secret("mailbox_6001", own=weak, chars="digits", allow_weak=off)
+
+
+def test_allow_weak_accepts_weak_but_not_unusable_values(secret):
     assert secret("mailbox_6001", own={"mailbox_6001": "8888"}, chars="digits", allow_weak=True) == "8888"
     assert "character other than" in refusal(secret, "database_password", "a;b", allow_weak=True)
 
 
-def test_an_emptied_file_is_refused_not_used(secret):
+def test_emptied_file_is_refused(secret):
     secret("database_password")
     path = secret.directory / "pbx1" / "database_password"
     path.write_text("")
@@ -144,10 +163,10 @@ def test_an_emptied_file_is_refused_not_used(secret):
         secret("database_password")
 
 
-def test_an_unwritable_place_is_told(secret):
+def test_unwritable_directory_is_reported(secret):
     secret.directory.parent.mkdir(exist_ok=True)
     secret.directory.write_text("in the way")
-    with pytest.raises(AnsibleError, match="cannot be kept"):
+    with pytest.raises(AnsibleError, match="cannot be read or written"):
         secret("database_password")
 
 
@@ -156,7 +175,7 @@ def test_labredes_secrets_must_be_a_dictionary(secret):
         secret("database_password", own=["database_password"])
 
 
-def test_check_answers_with_the_sentence_alone(secret):
+def test_check_returns_only_the_message(secret):
     weak = {"database_password": "Obelix"}
     assert secret("database_password", own=weak, check=True) == refusal(secret, "database_password", "Obelix")
     assert secret("database_password", own={"database_password": STRONG}, check=True) == ""

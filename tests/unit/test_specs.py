@@ -1,9 +1,12 @@
-"""Each role's argument spec says all about its variables, and agrees with its defaults."""
+"""The argument spec of each role describes all of its variables and agrees with its defaults and vars."""
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import rendering
+import yaml
 
 ROLES = sorted(path.name for path in rendering.ROLES.iterdir() if (path / "meta").is_dir())
 PUBLIC = ("main", "validate")
@@ -15,21 +18,21 @@ def defaults_of(role: str) -> dict:
 
 
 def specs_of(role: str) -> dict:
-    """What meta/argument_specs.yml says, by entry point."""
+    """The argument specs of a role, by entry point."""
     return rendering.load(rendering.ROLES / role / "meta/argument_specs.yml").get("argument_specs", {})
 
 
 def templated(value) -> bool:
-    """Whether a default is worked out at run time."""
+    """Whether a default is computed at run time."""
     return "{{" in str(value)
 
 
-def test_there_are_roles():
+def test_roles_are_found():
     assert len(ROLES) >= 5
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_validation_has_the_same_spec_as_the_role(role):
+def test_validate_and_main_have_the_same_spec(role):
     specs = specs_of(role)
     # The shared role is validated once in a run; as a dependency its main would be validated in every play.
     assert role == "labredes" or specs["validate"] == specs["main"]
@@ -38,7 +41,7 @@ def test_validation_has_the_same_spec_as_the_role(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_default_has_a_spec_that_agrees(role):
+def test_spec_agrees_with_every_default(role):
     defaults, options = defaults_of(role), specs_of(role)["validate"].get("options", {})
     assert set(defaults) - set(options) == set(), "defaults without a spec"
     for name, option in options.items():
@@ -46,21 +49,19 @@ def test_every_default_has_a_spec_that_agrees(role):
             assert name in defaults, f"{name} has a default in the spec alone"
             assert option["default"] == defaults[name], name
         elif name in defaults:
-            # One that is worked out, or a long list, is told in words.
-            told = templated(defaults[name]) or (
-                option.get("elements") == "dict" and "default" in str(option["description"])
-            )
-            assert told, f"{name} has the default {defaults[name]!r} and the spec does not say so"
+            # A computed default and a long list are described in words.
+            described = option["type"] in ("list", "dict") and "default" in str(option["description"])
+            assert described or templated(defaults[name]), f"{name}: the spec does not mention its default"
         if option.get("required"):
             assert name not in defaults, f"{name} is required and has a default"
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_variable_has_the_roles_name(role):
+def test_variable_names_begin_with_the_role(role):
     for name in [*defaults_of(role), *specs_of(role)["validate"].get("options", {})]:
         assert name.startswith(f"{role}_"), name
     private = rendering.ROLES / role / "vars"
-    for path in private.glob("*.yml"):
+    for path in private.rglob("*.yml"):
         for name in rendering.load(path):
             assert name.startswith(f"__{role}_"), f"{path.name}: {name}"
 
@@ -73,14 +74,14 @@ def every_option(options: dict, where: str):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_option_has_a_type_and_a_description(role):
+def test_option_has_type_and_description(role):
     for path, option in every_option(specs_of(role)["validate"].get("options", {}), ""):
         assert option.get("type") in ("str", "int", "float", "bool", "list", "dict", "path", "raw"), path
         if option["type"] == "list":
             assert option.get("elements"), path
         text = option.get("description")
         text = " ".join(text) if isinstance(text, list) else text
-        assert text and text.rstrip()[-1] in ".;)", f"{path}: {text!r} is no sentence"
+        assert text and text.rstrip()[-1] in ".;)", f"{path}: {text!r} is not a sentence"
         assert set(option) <= {
             "type",
             "elements",
@@ -95,9 +96,62 @@ def test_every_option_has_a_type_and_a_description(role):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_files_of_the_role_are_there(role):
+def test_role_has_its_files_and_dependencies(role):
     place = rendering.ROLES / role
     for name in ("meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml", "README.md"):
         assert (place / name).exists(), name
     shared = [] if role in ("labredes", "system") else [{"role": "labredes.pbx.labredes"}]
     assert rendering.load(place / "meta/main.yml")["dependencies"] == shared, "roles never call each other"
+
+
+@pytest.mark.parametrize(
+    ("variable", "filled_in"),
+    [
+        ("pbx_phones", "__pbx_phone_defaults"),
+        ("pbx_queues", "__pbx_queue_defaults"),
+        ("pbx_call_centres", "__pbx_call_centre_defaults"),
+    ],
+)
+def test_nested_defaults_agree_with_the_spec(variable, filled_in, tmp_path):
+    options = specs_of("pbx")["validate"]["options"][variable]["options"]
+    nested = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert rendering.role_variables("pbx", rendering.FACTS["Debian 12"])[filled_in] == nested
+    known = rendering.variables(rendering.FACTS["Debian 12"], {variable: [{"number": "8001"}]}, tmp_path, "pbx")
+    assert rendering.evaluate(f"{{{{ __{variable} }}}}", known) == [{**nested, "number": "8001"}]
+
+
+def handlers_of(role: str) -> list:
+    """The handlers of a role."""
+    path = rendering.ROLES / role / "handlers/main.yml"
+    return (yaml.safe_load(path.read_text()) or []) if path.exists() else []
+
+
+def test_handler_names_are_unique_among_all_roles():
+    names = Counter(name for role in ROLES for name in set().union(*map(handler_names, handlers_of(role))))
+    assert names and not [name for name, times in names.items() if times > 1], (
+        "in one play the last one would replace all"
+    )
+
+
+def handler_names(handler: dict) -> set:
+    """The names by which tasks notify a handler."""
+    listen = handler.get("listen", [])
+    return {handler["name"], *([listen] if isinstance(listen, str) else listen)}
+
+
+def tasks_in(items: list):
+    """Every task of a list of tasks, including those of blocks."""
+    for task in items or []:
+        yield task
+        for part in ("block", "rescue", "always"):
+            yield from tasks_in(task.get(part))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_notified_handlers_exist(role):
+    known = {name for handler in handlers_of(role) for name in handler_names(handler)}
+    for path in (rendering.ROLES / role / "tasks").glob("*.yml"):
+        for task in tasks_in(yaml.safe_load(path.read_text())):
+            notify = task.get("notify", [])
+            notified = {notify} if isinstance(notify, str) else set(notify)
+            assert notified <= known, f"{path.name}: {task['name']}"

@@ -1,4 +1,4 @@
-"""Every template renders with undefined names forbidden, says who owns it, and is what it ought to be."""
+"""Every template renders without undefined names, names its owner, and is valid for the program that reads it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ LATER_THAN_SYSTEMD_237 = {
     "ProtectProc",
     "ProcSubset",
 }
-# What is shown to people as it is has no room for who owns it.
+# Shown to users as it is, so without a comment.
 UNSIGNED = {"/etc/issue"}
-# What an sshd_config may say more than once.
+# Keywords that sshd_config may contain more than once.
 REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
 NOT_IN_OPENSSH_76 = {
     "include",
@@ -52,18 +52,18 @@ def rendered(tmp_path_factory):
     secrets = tmp_path_factory.mktemp("secrets")
 
     def render(template: Path, description: str) -> str:
-        system, told = DESCRIPTIONS[description]
-        known = rendering.variables(rendering.FACTS[system], told, secrets, template.parts[0])
+        system, variables = DESCRIPTIONS[description]
+        known = rendering.variables(rendering.FACTS[system], variables, secrets, template.parts[0])
         return rendering.render(rendering.ROLES / template, known)
 
     return render
 
 
-def test_there_are_templates():
+def test_templates_are_found():
     assert len(TEMPLATES) > 20
 
 
-def test_the_unusual_description_names_real_variables():
+def test_unusual_description_has_only_known_variables():
     known = set()
     for spec in rendering.ROLES.glob("*/meta/argument_specs.yml"):
         known.update(rendering.load(spec)["argument_specs"]["validate"].get("options", {}))
@@ -72,10 +72,10 @@ def test_the_unusual_description_names_real_variables():
 
 @pytest.mark.parametrize("description", DESCRIPTIONS)
 @pytest.mark.parametrize("template", TEMPLATES, ids=str)
-def test_template(rendered, template, description):
+def test_template_renders_to_a_valid_file(rendered, template, description):
     text = rendered(template, description)
     signed = re.match(r"(?:#!/\S+\n)?(?:\W*\n)?\W*Ansible managed\W*\n", text)
-    assert signed or target(template) in UNSIGNED, "the file does not begin with who owns it"
+    assert signed or target(template) in UNSIGNED, "the file does not begin with its owner"
     assert text.endswith("\n") and not text.endswith("\n\n")
     assert not DATE.search(text), "a date would change the file at every run"
     assert "{{" not in text and "{%" not in text and "__omit_place_holder__" not in text
@@ -95,15 +95,20 @@ def kind(template: Path):
     raise AssertionError(f"{target(template)} has no checker; add one to CHECKERS")
 
 
+def test_every_checker_has_a_template():
+    used = {kind(template) for template in TEMPLATES}
+    assert {checker.__name__ for checker in CHECKERS.values() if checker not in used} == set()
+
+
 def asterisk_conf(text: str, _system: str) -> None:
-    """Sections that are there once, with settings."""
+    """Unique sections with settings."""
     sections = asterisk_files.parse(text)
     repeated = [name for name, times in Counter(section.name for section in sections).items() if times > 1]
     assert not repeated, f"sections given twice: {repeated}"
 
 
 def pjsip_conf(text: str, _system: str) -> None:
-    """Sections of which each has a type, and no two of a type have one name; what they refer to exists."""
+    """Sections with a type, unique for each type; the sections that they refer to exist."""
     sections = asterisk_files.parse(text)
     typed = Counter()
     for section in sections:
@@ -118,19 +123,19 @@ def pjsip_conf(text: str, _system: str) -> None:
 
 
 def lua(text: str, _system: str) -> None:
-    """A program that Lua 5.2 reads, and that makes no global but the one that Asterisk looks for."""
+    """A program that Lua 5.2 compiles and whose only global is the one that Asterisk reads."""
     listed = subprocess.run(["luac5.2", "-p", "-l", "-"], input=text, capture_output=True, text=True, check=False)
     assert listed.returncode == 0, listed.stderr
     assert set(re.findall(r"SETTABUP.*_ENV \"(\w+)\"", listed.stdout)) == {"extensions"}
 
 
 def asterisk_conf_empty(text: str, _system: str) -> None:
-    """A file that must be there and says nothing."""
+    """A file that must exist and has no settings."""
     assert asterisk_files.parse(text) == []
 
 
 def unit(text: str, _system: str) -> None:
-    """A systemd unit of which systemd 237 understands all, but for what stands last and is said to be later."""
+    """A unit whose options systemd 237 knows, except those below the comment about later ones."""
     section = None
     later = False
     for line in text.splitlines():
@@ -155,14 +160,14 @@ def ini(text: str, _system: str) -> None:
 
 
 def systemd_conf(text: str, _system: str) -> None:
-    """One section, which may be empty: then all is as systemd has it."""
+    """One section, which may be empty."""
     parser = configparser.ConfigParser(strict=True, interpolation=None)
     parser.read_string(text)
     assert len(parser.sections()) == 1
 
 
 def sysctl_conf(text: str, _system: str) -> None:
-    """Names with numbers, once each."""
+    """Unique names with numbers."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     keys = [re.fullmatch(r"([a-z0-9_.]+) = -?[0-9]+", line) for line in lines]
     assert lines and all(keys), lines
@@ -176,32 +181,32 @@ def limits_conf(text: str, _system: str) -> None:
 
 
 def modprobe_conf(text: str, _system: str) -> None:
-    """Modules that are refused; none is there twice."""
+    """Unique modules that are blocked."""
     rules = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     assert all(rule[0] == "install" and rule[2:] == ["/bin/false"] for rule in rules), rules
     assert len({rule[1] for rule in rules}) == len(rules)
 
 
 def profile(text: str, _system: str) -> None:
-    """Lines that any shell can read at login."""
+    """Lines that every shell can read at login."""
     checked = subprocess.run(["sh", "-eu"], input=text + "echo whole", capture_output=True, text=True, check=False)
     assert checked.stdout == "whole\n", checked.stderr
 
 
 def words(text: str, _system: str) -> None:
-    """Something to read."""
+    """Text."""
     assert text.strip()
 
 
 def logrotate(text: str, _system: str) -> None:
-    """Blocks whose braces and scripts close."""
+    """Blocks with balanced braces and scripts."""
     words = [line.split()[-1] for line in text.splitlines() if line.strip() and not line.startswith("#")]
     assert words.count("{") == words.count("}") > 0
     assert sum(word in ("postrotate", "prerotate") for word in words) == words.count("endscript")
 
 
 def apt_conf(text: str, _system: str) -> None:
-    """Statements that end."""
+    """Complete statements."""
     lines = [line for line in text.splitlines() if re.match(r"[A-Za-z]", line)]
     bad = [line for line in lines if not re.fullmatch(r'[\w:-]+ "[^"]*";', line)]
     assert lines and not bad, bad
@@ -231,15 +236,15 @@ def shell_script(text: str, _system: str) -> None:
 
 
 def postgresql_conf(text: str, _system: str) -> None:
-    """Settings, once each."""
+    """Unique settings."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     keys = [re.fullmatch(r"([a-z_.]+) = \S.*", line) for line in lines]
-    assert lines and all(keys), [line for line, key in zip(lines, keys) if not key]
+    assert lines and all(keys), lines
     assert len({key[1] for key in keys}) == len(keys)
 
 
 def pg_hba(text: str, _system: str) -> None:
-    """Rules of four or five fields that let nobody in without a password of his own."""
+    """Rules of four or five fields; none of them lets a user in without authentication."""
     rules = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     assert rules
     for rule in rules:
@@ -248,13 +253,13 @@ def pg_hba(text: str, _system: str) -> None:
 
 
 def nft_ruleset(text: str, _system: str) -> None:
-    """One table of ours, emptied and filled in one step, that drops what it does not name; nft takes it where there is one."""
+    """One table, replaced in one transaction, whose policy is drop; nft accepts it where it is installed."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
     assert lines[:3] == ["add table inet labredes", "delete table inet labredes", "table inet labredes {"]
     assert sum("table inet" in line for line in lines) == 3 and "flush" not in text and "policy drop;" in text
     assert text.count("{") == text.count("}")
     nobody = [line for line in lines if re.search(r"\{\s*\}", line)]
-    assert not nobody, f"an empty set is everybody's error: {nobody}"
+    assert not nobody, f"empty set, a syntax error: {nobody}"
     if shutil.which("nft") and shutil.which("unshare"):
         checked = subprocess.run(
             ["unshare", "--user", "--map-root-user", "--net", "nft", "--check", "--file", "-"],
@@ -267,7 +272,7 @@ def nft_ruleset(text: str, _system: str) -> None:
 
 
 def fail2ban(text: str, _system: str) -> None:
-    """Sections with settings, once each, that fail2ban's reader takes; each expression names an address and compiles."""
+    """Unique sections and settings for fail2ban; each failregex contains one address and compiles."""
     parser = configparser.ConfigParser(strict=True, interpolation=configparser.BasicInterpolation())
     parser.read_string(text)
     assert parser.sections()
@@ -277,7 +282,29 @@ def fail2ban(text: str, _system: str) -> None:
             re.compile(line.replace("<ADDR>", "ADDR"))
 
 
+def debian_control(text: str, _system: str) -> None:
+    """A source paragraph and a package's, each of fields that are not empty."""
+    paragraphs = [
+        dict(re.findall(r"^([A-Z][A-Za-z-]+): (.*\S.*)$", paragraph, re.MULTILINE)) for paragraph in text.split("\n\n")
+    ]
+    assert len(paragraphs) == 2 and paragraphs[0]["Source"] == paragraphs[1]["Package"]
+    for line in text.splitlines():
+        assert re.fullmatch(r"#.*|| \S.*|[A-Z][A-Za-z-]+: \S.*", line), line
+
+
+def make_variables(text: str, _system: str) -> None:
+    """Variables and nothing else, each given once."""
+    names = []
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            names.append(re.fullmatch(r"(?:export )?(\w+) := ?[^$#]*", line)[1])
+    assert {"enable", "disable", "pjproject", "sounds", "LUA_VERSIONS"} <= set(names)
+    assert len(names) == len(set(names))
+
+
 CHECKERS = {
+    r"/debian/control": debian_control,
+    r"/debian/options\.mk": make_variables,
     r"/etc/nftables\.conf": nft_ruleset,
     r"/etc/fail2ban/[a-z0-9]+\.d/labredes[a-z-]*\.(conf|local)": fail2ban,
     r"/etc/asterisk/pjsip\.conf": pjsip_conf,

@@ -1,4 +1,4 @@
-"""Module templates on this machine: what it writes, what it leaves alone, what it shows."""
+"""Module templates on this machine: the files it writes, the files it leaves alone, and its results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write(tmp_path, monkeypatch, capsys):
     """A function that runs the module on files below tmp_path/etc and gives its answer."""
     (tmp_path / "etc").mkdir()
 
-    def run(*files: dict, check: bool = False) -> dict:
+    def run(*files: dict, check: bool = False, **options: str) -> dict:
         arguments = {
             "source": "etc",
             "directory": str(tmp_path / "etc"),
@@ -31,6 +31,7 @@ def write(tmp_path, monkeypatch, capsys):
             "_ansible_check_mode": check,
             "_ansible_remote_tmp": str(tmp_path),
             "_ansible_no_log": True,
+            **options,
         }
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
         umask = os.umask(0o022)
@@ -44,7 +45,7 @@ def write(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_files_are_written_once_and_told_as_they_were_given(write, tmp_path):
+def test_files_are_written_once_and_returned_as_given(write, tmp_path):
     one, two = {"name": "one", "reload": "res_one"}, {"name": "two"}
     assert write({**one, "content": "1\n"}, {**two, "content": "2\n"})["files"] == [one, two]
     again = write({**one, "content": "1\n"}, {**two, "content": "zwei: ñ\n"})
@@ -67,43 +68,52 @@ def test_nothing_is_replaced_before_everything_is_valid(write, tmp_path):
     assert write({"name": "two", "content": "true\n", "validate": "sh -n %s"})["changed"]
 
 
-def test_a_rehearsal_tells_the_same_and_writes_nothing(write, tmp_path):
+def test_failure_carries_no_content_of_any_file(write):
+    invalid = {"name": "users", "secret": True, "content": "password=1\n", "validate": "false %s"}
+    after = {"name": "later", "secret": True, "content": "password=2\n"}
+    assert "password" not in json.dumps(write(invalid, after))
+    unknown_owner = {"owner": "no-such-user-here"}
+    answer = write({"name": "users", "content": "password=1\n"}, after, **unknown_owner)
+    assert answer["failed"] and "password" not in json.dumps(answer)
+
+
+def test_check_mode_reports_changes_and_writes_nothing(write, tmp_path):
     write({"name": "one", "content": "old\n"})
     files = [
         {"name": "one", "content": "new\n"},
         {"name": "sub/two", "content": "2\n", "validate": "no-such-program %s"},
     ]
-    told = write(*files, check=True)
-    assert [item["name"] for item in told["files"]] == ["one", "sub/two"]
-    assert (told["diff"][0]["before"], told["diff"][0]["after"]) == ("old\n", "new\n")
+    answer = write(*files, check=True)
+    assert [item["name"] for item in answer["files"]] == ["one", "sub/two"]
+    assert (answer["diff"][0]["before"], answer["diff"][0]["after"]) == ("old\n", "new\n")
     assert (tmp_path / "etc/one").read_text() == "old\n" and not (tmp_path / "etc/sub").exists()
 
 
-def test_a_secret_is_not_shown(write):
+def test_secret_file_is_not_in_the_diff(write):
     secret = {"name": "users", "secret": True}
     write({**secret, "content": "password=before\n"})
-    told = json.dumps(write({**secret, "content": "password=afterwards\n"}))
-    assert "/users changes" in told and "password" not in told
+    answer = json.dumps(write({**secret, "content": "password=afterwards\n"}))
+    assert "/users changes" in answer and "password" not in answer
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_a_mode_that_was_changed_is_put_right(write, tmp_path, check):
+def test_changed_mode_is_corrected(write, tmp_path, check):
     write({"name": "one", "content": "1\n"})
     (tmp_path / "etc/one").chmod(0o644)
-    told = write({"name": "one", "content": "1\n"}, check=check)
-    assert [(diff["before"], diff["after"]) for diff in told["diff"]] == [({"mode": "0644"}, {"mode": "0640"})]
-    assert told["files"] == [{"name": "one"}]
+    answer = write({"name": "one", "content": "1\n"}, check=check)
+    assert [(diff["before"], diff["after"]) for diff in answer["diff"]] == [({"mode": "0644"}, {"mode": "0640"})]
+    assert answer["files"] == [{"name": "one"}]
     assert (tmp_path / "etc/one").stat().st_mode & 0o777 == (0o644 if check else 0o640)
 
 
-def test_a_link_is_replaced_and_what_it_leads_to_is_left_alone(write, tmp_path):
+def test_link_is_replaced_and_its_target_is_unchanged(write, tmp_path):
     (tmp_path / "other").write_text("1\n")
     (tmp_path / "etc/one").symlink_to(tmp_path / "other")
     assert write({"name": "one", "content": "1\n"})["changed"]
     assert not (tmp_path / "etc/one").is_symlink() and (tmp_path / "other").stat().st_mode & 0o777 != 0o640
 
 
-def test_what_cannot_be_read_is_told_in_a_sentence(write, tmp_path):
+def test_unreadable_file_is_reported_in_a_sentence(write, tmp_path):
     (tmp_path / "etc/one").mkdir()
     assert write({"name": "one", "content": "1\n"})["msg"] == (
         f"{tmp_path}/etc/one cannot be read (Is a directory), and nothing was changed."
@@ -152,13 +162,13 @@ def play(tmp_path):
     return run
 
 
-def test_a_template_is_written_as_it_is_rendered(play, tmp_path):
+def test_file_equals_the_rendered_template(play, tmp_path):
     done = play(first="1", second="true")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "list").read_text() == "[1]\n\n" and (tmp_path / "plain").read_text() == "true\n"
 
 
-def test_a_template_that_cannot_be_rendered_is_named_before_anything_is_written(play, tmp_path):
+def test_undefined_name_fails_before_any_file_is_written(play, tmp_path):
     done = play(first="1")
     assert done.returncode == 2 and "plain.j2: " in done.stdout and "'second' is undefined" in done.stdout
     assert not (tmp_path / "list").exists()

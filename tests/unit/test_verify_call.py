@@ -1,4 +1,4 @@
-"""What verify_call says when something is wrong, and that it puts everything back."""
+"""The messages of verify_call when something is wrong, and that it removes everything."""
 
 from __future__ import annotations
 
@@ -6,58 +6,56 @@ import json
 import re
 import signal
 import socket
+import time
 
 import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible_collections.labredes.pbx.plugins.modules import verify_call
 
-GOOD = {"src": "verify", "dst": "callee", "disposition": "ANSWERED", "billsec": "1"}
+GOOD = {"src": "verify", "dst": "callee", "disposition": "ANSWERED", "billsec": 1}
 
 
-class Database:
-    """Holds the rows a call left; queries tells what was asked."""
+class Records:
+    """Holds the rows that a call left."""
+
+    table = "cdr"
 
     def __init__(self, rows):
-        self.rows, self.queries, self.closed = rows, [], False
+        self.rows, self.statements = rows, []
 
-    def query(self, statement, *values):
-        self.queries.append((statement, values))
+    def query(self, statement, *_values):
+        self.statements.append(statement)
         return self.rows
-
-    def close(self):
-        self.closed = True
 
 
 @pytest.fixture(autouse=True)
 def signals():
     before = [signal.getsignal(number) for number in verify_call.SIGNALS]
     yield
-    for number, handler in zip(verify_call.SIGNALS, before):
+    for number, handler in zip(verify_call.SIGNALS, before, strict=True):
         signal.signal(number, handler)
 
 
 def options():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        closed = "http://127.0.0.1:%d/ari" % probe.getsockname()[1]
-    database = {"host": "h", "port": 5432, "name": "asterisk", "table": "cdr", "user": "u", "password": "secret-2"}
+        closed = f"http://127.0.0.1:{probe.getsockname()[1]}/ari"
     return {
         "ari_url": closed,
-        "ari_user": "verify",
         "ari_password": "secret-1",
         "sip_host": "127.0.0.1",
         "sip_port": 5060,
-        "context": "verify",
-        "extension": "callee",
         "talk": 1.5,
         "timeout": 0.3,
-        "database": database,
+        "table": "cdr",
+        "database": {"host": "127.0.0.1", "port": 1, "dbname": "asterisk", "user": "u"},
+        "database_password": "secret-2",
     }
 
 
 def run(monkeypatch, capsys, **more):
-    """What the whole module prints for these arguments."""
+    """The result of the module for these arguments."""
     monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": {**options(), **more}}).encode())
     with pytest.raises(SystemExit):
         verify_call.main()
@@ -65,69 +63,77 @@ def run(monkeypatch, capsys, **more):
 
 
 def test_check_mode_places_no_call(monkeypatch, capsys):
-    monkeypatch.setattr(verify_call, "Test", None)
+    monkeypatch.setattr(verify_call, "Verification", None)
     assert run(monkeypatch, capsys, _ansible_check_mode=True)["msg"] == "check mode: no call was placed"
 
 
-def test_an_exchange_that_is_down_is_named_and_nothing_stays_open(monkeypatch, capsys):
-    database = Database([])
-    monkeypatch.setattr(verify_call, "Database", lambda *_given: database)
-    told = run(monkeypatch, capsys)
-    assert told["failed"]
-    assert re.match(r"verify: ARI at http://127\.0\.0\.1:\d+/ari does not answer \(.*\); is .*\?$", told["msg"])
-    assert database.closed
-    assert database.queries[-1][0].startswith("DELETE FROM cdr WHERE accountcode = $1")
+def test_ari_that_does_not_answer_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(verify_call, "CallRecords", lambda *_given: Records([]))
+    result = run(monkeypatch, capsys)
+    assert re.match(r"verify: ARI at http://127\.0\.0\.1:\d+/ari does not answer \(.*\); is .*\?$", result["msg"])
 
 
-def test_two_verifications_do_not_run_at_once(monkeypatch, capsys):
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind("\0labredes.pbx.verify")
-        told = run(monkeypatch, capsys)
-    assert told["msg"] == "verify: another verification is running on this host; wait until it has ended."
+def test_database_that_refuses_is_named(monkeypatch, capsys):
+    result = run(monkeypatch, capsys)
+    assert result["msg"].startswith("verify: database asterisk at 127.0.0.1:1 cannot be queried: ")
 
 
-def test_a_table_name_is_not_a_statement(monkeypatch, capsys):
-    told = run(monkeypatch, capsys, database={"table": "cdr; DROP TABLE cdr", "password": "secret-2"})
-    assert told["msg"] == "verify: database.table is 'cdr; DROP TABLE cdr'; give the name of a table."
+def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        login = {**options()["database"], "port": silent.getsockname()[1]}
+        began = time.monotonic()
+        result = run(monkeypatch, capsys, database=login)
+    assert result["msg"].endswith("cannot be queried: it did not answer within 0.15 s.")
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([], "no record of it is in table cdr after 0.3 s"),
-        ([GOOD, GOOD], "the one call left 2 records in table cdr"),
+        ([], "left 0 records in table cdr within 0.3 s"),
+        ([GOOD, GOOD], "left 2 records in table cdr"),
         ([{**GOOD, "disposition": "FAILED"}], "has disposition 'FAILED' where 'ANSWERED' is right"),
-        ([{**GOOD, "billsec": "9"}], "says 9 s were billed where 1.5 s were spoken"),
-        ([{**GOOD, "billsec": "0"}], "says 0 s were billed where 1.5 s were spoken"),
+        ([{**GOOD, "billsec": 9}], "has billsec 9 where the call took 1.5 s"),
+        ([{**GOOD, "billsec": 0}], "has billsec 0 where the call took 1.5 s"),
     ],
 )
-def test_a_wrong_call_record_is_named(rows, sentence):
-    test = verify_call.Test(options())
-    test.database = Database(rows)
+def test_wrong_call_record_is_named(rows, sentence):
+    test = verify_call.Verification(options())
+    test.records = Records(rows)
     with pytest.raises(verify_call.DatabaseError, match=re.escape(sentence)):
         test._record(1.5)
 
 
-def test_a_good_call_record_is_returned():
-    test = verify_call.Test(options())
-    test.database = Database([GOOD])
+def test_right_call_record_is_returned():
+    test = verify_call.Verification(options())
+    test.records = Records([GOOD])
     assert test._record(1.5) == GOOD
-    assert len(test.token) <= 20, "the original's accountcode column"
+    assert len(test.token) <= 20, "accountcode has 20 characters in older tables"
 
 
-def test_clearing_away_goes_on_after_a_failure():
-    test, done = verify_call.Test(options()), []
+def test_cleanup_continues_after_a_failure():
+    test, done = verify_call.Verification(options()), []
 
     def fail():
         raise OSError("no")
 
-    test.rest = [lambda: done.append("first made"), fail, lambda: done.append("last made")]
+    test.cleanup = [lambda: done.append("first made"), fail, lambda: done.append("last made")]
     assert test.clean() == ["no"]
     assert done == ["last made", "first made"]
 
 
-def test_the_documentation_tells_the_defaults(monkeypatch):
-    told = yaml.safe_load(verify_call.DOCUMENTATION)["options"]
+def test_record_of_a_failed_call_is_removed(monkeypatch):
+    test = verify_call.Verification(options())
+    test.records = Records([{}])
+    caller, callee = (verify_call.Phone(name, "p", ("127.0.0.1", 9)) for name in ("a", "b"))
+    with pytest.raises(verify_call.SipError):
+        test._call(caller, callee)
+    test.clean()
+    assert test.records.statements == ["DELETE FROM {table} WHERE accountcode = %s RETURNING 1"]
+
+
+def test_documentation_has_the_options_of_the_module(monkeypatch):
+    documented = yaml.safe_load(verify_call.DOCUMENTATION)["options"]
     seen = {}
 
     def capture(argument_spec, **_more):
@@ -138,15 +144,10 @@ def test_the_documentation_tells_the_defaults(monkeypatch):
     with pytest.raises(SystemExit):
         verify_call.main()
 
-    def facts(spec, key):
+    def facts(spec):
         return {
-            name: (
-                item.get("type", "str"),
-                item.get("default"),
-                item.get("required", False),
-                facts(item.get(key, {}), key),
-            )
+            name: (item.get("type", "str"), item.get("default"), item.get("required", False))
             for name, item in spec.items()
         }
 
-    assert facts(seen, "options") == facts(told, "suboptions")
+    assert facts(seen) == facts(documented)

@@ -1,6 +1,6 @@
-"""A callback that kills the run that loads it, at one step: for the tests of what a run leaves that was cut short.
+"""A callback that kills its run at a step, to test what an interrupted run leaves.
 
-KILLED_AT=<task's name>#<which time>:<before|after>, for example `Write the configuration#2:after`.
+KILLED_AT=<task>#<nth time>:<before|after>, for example `Write sshd_config#2:after`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ description: For tests; see the file.
 
 
 class CallbackModule(CallbackBase):
-    """Counts the tasks of one name and ends the whole process group without any goodbye."""
+    """Counts the tasks of one name and kills the whole process group."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "notification"
@@ -32,7 +32,7 @@ class CallbackModule(CallbackBase):
         self.name, _, times = step.rpartition("#")
         self.left = int(times)
 
-    def _reached(self, task, when: str) -> None:
+    def _count(self, task, when: str) -> None:
         if task.get_name().split(" : ")[-1] == self.name and when == self.when:
             self.left -= 1
             if not self.left:
@@ -40,8 +40,8 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_task_start(self, task, is_conditional):
         """Before a task."""
-        self._reached(task, "before")
+        self._count(task, "before")
 
     def v2_runner_on_ok(self, result):
         """After it."""
-        self._reached(result._task, "after")
+        self._count(result._task, "after")

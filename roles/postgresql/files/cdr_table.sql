@@ -1,0 +1,42 @@
+-- Lists the statements that complete the table of call records, in order. SQL rather than postgresql_table and
+-- postgresql_idx: each of those commits by itself, and the table must be completed wholly or not at all.
+-- Nothing is narrowed, dropped or emptied. Percent signs are doubled for psycopg2.
+WITH wanted AS (
+  SELECT n, col, type, CASE WHEN type LIKE 'varchar%%' THEN ' NOT NULL DEFAULT ''''' ELSE '' END AS filled, a.attnum,
+    CASE WHEN a.atttypid = 'varchar'::regtype AND a.atttypmod > 0 THEN a.atttypmod - 4 END AS width
+  FROM json_each_text(%(columns)s::json) WITH ORDINALITY AS c(col, type, n)
+  LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(%(table)s) AND a.attname = col AND NOT a.attisdropped
+), present AS (
+  SELECT pg_get_indexdef(indexrelid) AS definition, indisprimary FROM pg_index WHERE indrelid = to_regclass(%(table)s)
+), steps(step, n, statement) AS (
+  SELECT 1, 0, format('CREATE TABLE %%I ()', %(table)s) WHERE to_regclass(%(table)s) IS NULL
+  UNION ALL
+  SELECT 2, n, format('ALTER TABLE %%I ADD COLUMN %%I %%s%%s', %(table)s, col, type, filled)
+  FROM wanted WHERE attnum IS NULL
+  UNION ALL
+  SELECT 3, n, format('ALTER TABLE %%I ALTER COLUMN %%I TYPE %%s', %(table)s, col, type)
+  FROM wanted WHERE width < substring(type FROM '^varchar\((\d+)\)$')::int
+  UNION ALL
+  SELECT 4, 1, format('ALTER TABLE %%I ADD PRIMARY KEY (id)', %(table)s)
+  WHERE NOT EXISTS (SELECT FROM present WHERE indisprimary)
+  UNION ALL
+  SELECT 4, 2, format('CREATE UNIQUE INDEX ON %%I (uniqueid, sequence)', %(table)s)
+  WHERE NOT EXISTS (SELECT FROM present WHERE definition LIKE 'CREATE UNIQUE %%(uniqueid, sequence)')
+  UNION ALL
+  SELECT 4, 3, format('CREATE INDEX ON %%I (calldate)', %(table)s)
+  WHERE NOT EXISTS (SELECT FROM present WHERE definition LIKE '%%(calldate)')
+  UNION ALL
+  SELECT 5, 1, format('CREATE OR REPLACE FUNCTION labredes_repair_text() RETURNS trigger LANGUAGE plpgsql AS %%L',
+                      %(repair)s)
+  WHERE NOT EXISTS (SELECT FROM pg_proc WHERE proname = 'labredes_repair_text' AND prosrc = %(repair)s)
+  UNION ALL
+  SELECT 5, 2, format('CREATE TRIGGER labredes_repair_text BEFORE INSERT ON %%I '
+                      'FOR EACH ROW EXECUTE PROCEDURE labredes_repair_text()', %(table)s)
+  WHERE NOT EXISTS (
+    SELECT FROM pg_trigger WHERE tgrelid = to_regclass(%(table)s) AND tgname = 'labredes_repair_text')
+  UNION ALL
+  SELECT 6, 0, format('ALTER TABLE %%I OWNER TO %%I', %(table)s, %(owner)s)
+  WHERE NOT EXISTS (
+    SELECT FROM pg_class WHERE oid = to_regclass(%(table)s) AND pg_get_userbyid(relowner) = %(owner)s)
+)
+SELECT statement FROM steps ORDER BY step, n
