@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import testinfra
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "lab"))
 
 import host as lab_host  # noqa: E402  the path has to be set first
