@@ -87,6 +87,10 @@ unit: tools ## Run the tests that need no host, in seconds
 test: lint ## Everything CI runs: lint, unit tests, the whole site with real calls
 	@pytest tests/unit tests/site --molecule
 
+.PHONY: test-roles
+test-roles: tools ## Run the Molecule scenarios of single roles, each on a host of its own
+	@molecule test --all --exclude default
+
 .PHONY: docs
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
