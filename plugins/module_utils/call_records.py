@@ -36,6 +36,8 @@ class CallRecords:
             reason = " ".join(str(problem).split()).rstrip(".")
             where = f"database {self.login['dbname']} at {self.login['host']}:{self.login['port']}"
             raise DatabaseError(f"{where} cannot be queried: {reason}") from None
+        finally:
+            extensions.set_wait_callback(None)  # it is the whole process's
 
     def _wait(self, connection):
         """Wait for the server; libpq's own timeouts do not end the wait for a server that is frozen."""
