@@ -24,6 +24,8 @@ FLAGS = (
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
     "--security-opt=label=disable",
+    # A new VM forwards no packets; a container would inherit this from a machine that runs containers.
+    *(f"--sysctl=net.{family}.conf.all.forwarding=0" for family in ("ipv4", "ipv6")),
 )
 
 
