@@ -79,10 +79,8 @@ def plain_script(chosen: dict[str, Any], sources: pathlib.Path) -> str:
         )
         for archive in sources.glob(f"asterisk-{prefix}-*.tar.gz")
     ]
-    # make install by hand needs no debhelper.
-    packages = [name for name in variables["__asterisk_package_build_dependencies"] if name != "debhelper"]
     return PLAIN.format(
-        packages=" ".join(packages),
+        packages=" ".join(variables["__asterisk_package_build_dependencies"]),
         tree=tree,
         pjproject=f"pjproject-{entry['pjproject']['version']}.tar.bz2",
         bootstrap="./bootstrap.sh > /dev/null" if entry.get("bootstrap") else "",
