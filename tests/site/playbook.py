@@ -27,12 +27,14 @@ def play(
     options: as of subprocess.run.
     """
     program = Path(sys.executable).with_name("ansible-playbook")
+    # Molecule sets some of Ansible's own variables, such as that for colors; the output is read here.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     return subprocess.run(
         [program, playbook, "-i", directory / "inventory", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(environment or {})},
+        env={**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(environment or {})},
         timeout=seconds,
         check=False,
         **options,
