@@ -174,12 +174,7 @@ class Line:
                 "-key",
                 "display",
                 display,
-                "-key",
-                "rtp_port",
-                str(self.media.port),
-                "-trace_logs",
-                "-log_file",
-                str(self.directory / "log"),
+                *_media_options(self.media, self.directory),
             ]
         )
         stack.callback(_end, self.process)
@@ -320,12 +315,7 @@ class Phone:
                 *_command(account, scenario, account.number, self.directory, self.port, seconds=300, calls=1000),
                 "-d",
                 str(round(seconds * 1000)),
-                "-key",
-                "rtp_port",
-                str(self.media.port),
-                "-trace_logs",
-                "-log_file",
-                str(self.directory / "log"),
+                *_media_options(self.media, self.directory),
             ]
         )
         stack.callback(self.leave)
@@ -451,6 +441,11 @@ def _transport(account: Account, scenario: str) -> list[str]:
     if not account.relay:
         return []
     return ["-t", "t1", *([] if scenario == "uas" else ["-rsa", f"{account.relay[0]}:{account.relay[1]}"])]
+
+
+def _media_options(media: Media, directory: Path) -> list[str]:
+    """SIPp's options for the port of the audio, and for its log in a directory."""
+    return ["-key", "rtp_port", str(media.port), "-trace_logs", "-log_file", str(directory / "log")]
 
 
 def _start(command: list[str]) -> subprocess.Popen:
