@@ -95,6 +95,10 @@ test-roles: tools ## Run the Molecule scenarios of single roles, each on a host 
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
 
+.PHONY: soak
+soak: tools ## Kill 50 runs of the whole site on the lab host at random steps (over an hour; KILLS, SEED)
+	@.venv/bin/python tests/tools/soak.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: audit
 audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py

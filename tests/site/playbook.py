@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RELOADS = re.compile(r"^RUNNING HANDLER \[labredes\.pbx\.\w+ : Reload.*?\n\n", re.MULTILINE | re.DOTALL)
+RELOADS = re.compile(r"^asterisk\.service: reloaded (.*)$", re.MULTILINE)
 
 
 def play(
@@ -59,10 +59,10 @@ class Exchange:
     def apply(self, **data: object) -> Run:
         """Run the part of site.yml for the exchange, with other data if there is any."""
         self.data = data
-        done = play(self.directory, "--tags=pbx", "-e", json.dumps(data), seconds=120)
+        done = play(self.directory, "--tags=pbx", "--diff", "-e", json.dumps(data), seconds=120)
         assert done.returncode == 0, done.stdout[-3000:]
-        reloaded = re.findall(r"^changed: .*\(item=(\w+)\)", "".join(RELOADS.findall(done.stdout)), re.MULTILINE)
-        return Run(max(map(int, re.findall(r"changed=(\d+)", done.stdout))), sorted(reloaded))
+        reloaded = " ".join(RELOADS.findall(done.stdout)).split()
+        return Run(max(map(int, re.findall(r"changed=(\d+)", done.stdout))), reloaded)
 
     def ensure(self, **data: object) -> None:
         """Run it only if the exchange has other data."""

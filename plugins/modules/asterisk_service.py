@@ -1,0 +1,188 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The module labredes.pbx.asterisk_service: see DOCUMENTATION."""
+
+DOCUMENTATION = r"""
+module: asterisk_service
+short_description: Have the running Asterisk read its configuration files as they are now
+version_added: 0.1.0
+author: labredes.pbx contributors (@labredes)
+description:
+  - Compares each file with what the running Asterisk has read, then reloads the modules whose files differ, or restarts
+    Asterisk if a file is only read when it starts. A change is also applied if the run that wrote it was killed, or if
+    somebody else made it. What was read is noted in C(/run/labredes).
+  - Reads the answer to each reload, which C(asterisk -rx) reports with exit code 0 also when it failed, and the errors
+    that Asterisk logs about its configuration at that moment.
+  - Succeeds only if Asterisk answers on its control socket with all modules loaded.
+options:
+  files:
+    description:
+      - The files. Each has C(name), its path, relative to O(directory). It may have C(reload), the module that reads
+        the file again, without which it is only read when Asterisk starts, and C(also), a list of other paths that
+        the module reads then, such as a certificate. Other keys are ignored.
+    type: list
+    elements: dict
+    required: true
+  directory: {description: Directory of Asterisk's configuration., type: path, default: /etc/asterisk}
+  start: {description: Start Asterisk if it does not run., type: bool, default: true}
+  timeout: {description: "Longest wait for an answer of Asterisk, in seconds.", type: int, default: 30}
+  directories:
+    description: Directories that Asterisk writes. Asterisk is restarted where one is missing; its unit creates them.
+    type: list
+    elements: path
+    default: [/var/lib/asterisk, /var/log/asterisk, /var/spool/asterisk]
+  log:
+    description: Asterisk's log of errors, which is opened again if it is missing.
+    type: path
+    default: /var/log/asterisk/messages
+attributes:
+  check_mode: {support: full, description: Only reports what would be reloaded or restarted.}
+"""
+
+EXAMPLES = r"""
+- name: Have Asterisk read its files
+  labredes.pbx.asterisk_service:
+    files:
+      - {name: modules.conf}
+      - {name: queues.conf, reload: app_queue}
+      - {name: http.conf, reload: http, also: [/etc/ssl/pbx/certificate.pem]}
+"""
+
+RETURN = r"""
+action: {description: "C(started), C(restarted), C(reloaded) or empty.", returned: success, type: str}
+files: {description: The files that Asterisk had not read., returned: success, type: list, elements: str}
+modules: {description: The modules that were reloaded., returned: success, type: list, elements: str}
+"""
+
+import os
+import re
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import CliError, cli, wait_until_booted
+from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, identity, unit_state
+
+UNIT = "asterisk.service"
+BUSY = re.compile("request queued|already in progress")
+# Errors of the parts of Asterisk that read configuration; those of calls and connections are not about a reload.
+CONFIGURATION_ERROR = re.compile(
+    r"(ERROR|WARNING)\[\d+\]\S* (config|config_options|res_sorcery_config|sorcery|pbx_config|pbx_lua|extconfig)\.c"
+)
+
+
+class Service:
+    """The unit, and the log from now on."""
+
+    def __init__(self, seconds, log):
+        self.seconds, self.log = seconds, log
+        self.logged = os.path.getsize(log) if os.path.exists(log) else 0
+
+    def systemctl(self, verb):
+        """Start or restart the unit and wait until Asterisk has loaded its modules."""
+        command = ["systemctl", verb, UNIT]
+        try:
+            subprocess.check_output(command, stderr=subprocess.STDOUT, timeout=self.seconds)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            problem = f"Asterisk does not {verb} within {self.seconds} s; see journalctl --unit=asterisk"
+            raise CliError(problem + self.errors(every=True)) from None
+        wait_until_booted(self.seconds)
+
+    def reload(self, name):
+        """Reload a module and read the answer."""
+        deadline = time.monotonic() + self.seconds
+        answer = cli(f"module reload {name}", self.seconds)
+        while BUSY.search(answer) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            answer = cli(f"module reload {name}", self.seconds)
+        errors = self.errors()
+        if "reloaded successfully" not in answer or errors:
+            raise CliError(f"Asterisk did not take its new files: {' '.join(answer.split())}{errors}")
+
+    def errors(self, every=False):
+        """What Asterisk has logged since the beginning: errors of its configuration, or every error."""
+        try:
+            with open(self.log, encoding="utf-8", errors="replace") as stream:
+                stream.seek(self.logged)
+                lines = stream.read().splitlines()
+        except OSError:
+            return ""
+        found = [line for line in lines if (" ERROR[" in line if every else CONFIGURATION_ERROR.search(line))]
+        return "".join("\n" + line for line in found[:10])
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "required": True},
+            "directory": {"type": "path", "default": "/etc/asterisk"},
+            "start": {"type": "bool", "default": True},
+            "timeout": {"type": "int", "default": 30},
+            "directories": {
+                "type": "list",
+                "elements": "path",
+                "default": ["/var/lib/asterisk", "/var/log/asterisk", "/var/spool/asterisk"],
+            },
+            "log": {"type": "path", "default": "/var/log/asterisk/messages"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**apply(module))
+    except CliError as problem:
+        module.fail_json(msg=f"{problem}.")
+
+
+def apply(module):
+    """Start, restart or reload; returns the module's result."""
+    service = Service(module.params["timeout"], module.params["log"])
+    readers = {
+        os.path.join(module.params["directory"], name): item.get("reload")
+        for item in module.params["files"]
+        for name in [item["name"]] + item.get("also", [])
+    }
+    files, state = ReadFiles(UNIT, readers), unit_state(UNIT)
+    result = {"changed": False, "action": "", "files": [], "modules": []}
+    if state["NeedDaemonReload"] == "yes" and not module.check_mode:
+        module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+    if state["ActiveState"] == "active":
+        if not module.check_mode:
+            wait_until_booted(service.seconds)
+        result["files"] = files.unread(state)
+        modules = {readers[path] for path in result["files"]}
+        missing = [path for path in module.params["directories"] if not os.path.isdir(path)]
+        if not os.path.exists(module.params["log"]):
+            modules.add("logger")
+        if None in modules or missing or state["NeedDaemonReload"] == "yes":
+            result["action"] = "restarted"
+        elif modules:
+            result.update(action="reloaded", modules=sorted(modules))
+    elif module.params["start"]:
+        result["action"] = "started"
+    if result["action"]:
+        result.update(
+            changed=True,
+            diff={"prepared": "asterisk.service: " + " ".join([result["action"]] + result["modules"]) + "\n"},
+        )
+    if module.check_mode or not (result["action"] or state["ActiveState"] == "active"):
+        return result
+    for item in module.params["files"]:
+        path = os.path.join(module.params["directory"], item["name"])
+        if result["modules"] and path in result["files"] and os.path.exists(path):
+            # Asterisk does not read a file again whose time and size are those of one that it has refused before.
+            os.utime(path)
+            files.found[path] = identity(path)
+    for name in result["modules"]:
+        service.reload(name)
+        files.save(state, [path for path in readers if readers[path] == name])
+    if result["action"] in ("started", "restarted"):
+        # One that fails to start again and again is activating; a start would wait for it.
+        service.systemctl("restart")
+        state = unit_state(UNIT)
+    files.save(state, readers)
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Module asterisk_service against programs that answer as systemctl and asterisk do."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.common.text.converters import to_bytes
+from ansible_collections.labredes.pbx.plugins.module_utils import read_files
+from ansible_collections.labredes.pbx.plugins.modules import asterisk_service
+
+SYSTEMCTL = """#!/bin/sh
+case "$1" in
+show) cat {0}/state ;;
+*) echo "$1" >> {0}/commands; [ "$1" != restart ] || cp {0}/restarted {0}/state ;;
+esac
+"""
+ASTERISK = """#!/bin/sh
+[ ! -e {0}/hung ] || exec sleep 30
+echo "$2" >> {0}/commands
+case "$2" in
+"core waitfullybooted") cat {0}/booted ;;
+*) [ ! -e {0}/error ] || cat {0}/error >> {0}/messages; cat {0}/answer ;;
+esac
+"""
+FILES = [
+    {"name": "modules.conf"},
+    {"name": "queues.conf", "reload": "app_queue"},
+    {"name": "http.conf", "reload": "http"},
+]
+REFUSED = (
+    "[2026-01-02 03:04:05.678] ERROR[42] res_sorcery_config.c: Could not create an object of type 'endpoint' with id "
+    "'6001' from configuration file 'pjsip.conf'\n"
+)
+
+
+class Engine:
+    """A directory with the two programs, the files, and the answers."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        for name, text in (("systemctl", SYSTEMCTL), ("asterisk", ASTERISK)):
+            (path / "bin" / name).parent.mkdir(exist_ok=True)
+            (path / "bin" / name).write_text(text.format(path))
+            (path / "bin" / name).chmod(0o755)
+        for item in FILES:
+            (path / item["name"]).write_text("1\n")
+        (path / "booted").write_text("Asterisk has fully booted.\n")
+        (path / "messages").write_text(REFUSED)  # of an earlier moment
+        self.answer("Module 'app_queue' reloaded successfully.")
+        self.state("active")
+        self.state("active", name="restarted", invocation="two")
+
+    def state(self, active: str, reload: str = "no", name: str = "state", invocation: str = "one") -> None:
+        """What `systemctl show` prints."""
+        started = int(time.clock_gettime(read_files.BOOTTIME) * 1e6)
+        (self.path / name).write_text(
+            f"ActiveState={active}\nInvocationID={invocation}\n"
+            f"ExecMainStartTimestampMonotonic={started}\nNeedDaemonReload={reload}\n"
+        )
+
+    def answer(self, text: str) -> None:
+        """What `asterisk -rx` prints."""
+        (self.path / "answer").write_text(text + "\n")
+
+    def write(self, name: str) -> None:
+        """Replace a file."""
+        (self.path / "draft").write_text("2\n")
+        os.rename(self.path / "draft", self.path / name)
+
+    def commands(self) -> list[str]:
+        """The commands so far, without the wait that comes with every call; then forgets them."""
+        path = self.path / "commands"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return [line for line in lines if line != "core waitfullybooted"]
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch) -> Engine:
+    """An Asterisk that runs and has read all its files."""
+    monkeypatch.setattr(read_files, "DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(read_files.ReadFiles.__init__, "__defaults__", (str(tmp_path / "run"),))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    engine = Engine(tmp_path)
+    time.sleep(0.02)
+    engine.state("active")
+    return engine
+
+
+@pytest.fixture
+def run(engine, monkeypatch, capsys):
+    """A function that runs the module and gives its answer."""
+
+    def now(check: bool = False, **options: object) -> dict:
+        arguments = {
+            "directory": str(engine.path),
+            "files": FILES,
+            "directories": [str(engine.path / "bin")],
+            "log": str(engine.path / "messages"),
+            "timeout": 1,
+            "_ansible_check_mode": check,
+            "_ansible_remote_tmp": str(engine.path),
+            **options,
+        }
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
+        with pytest.raises(SystemExit):
+            asterisk_service.main()
+        return json.loads(capsys.readouterr().out)
+
+    return now
+
+
+def test_nothing_is_done_where_everything_is_read(engine, run):
+    assert run()["changed"] is False
+    assert engine.commands() == []
+
+
+def test_changed_file_reloads_its_module_once(engine, run):
+    engine.write("queues.conf")
+    assert (run()["modules"], engine.commands()) == (["app_queue"], ["module reload app_queue"])
+    assert (run()["changed"], engine.commands()) == (False, [])
+
+
+def test_file_read_at_start_restarts_once(engine, run):
+    engine.write("modules.conf")
+    engine.write("queues.conf")
+    assert (run()["action"], engine.commands()) == ("restarted", ["restart"])
+    assert (run()["changed"], engine.commands()) == (False, [])
+
+
+def test_changed_unit_restarts(engine, run):
+    engine.state("active", reload="yes")
+    assert (run()["action"], engine.commands()) == ("restarted", ["daemon-reload", "restart"])
+
+
+@pytest.mark.parametrize("active", ["inactive", "failed", "activating"])
+def test_service_that_does_not_run_is_started_if_asked(engine, run, active):
+    engine.state(active)
+    assert (run(start=False)["changed"], engine.commands()) == (False, [])
+    assert (run()["action"], engine.commands()) == ("started", ["restart"])
+
+
+def test_missing_directory_restarts(engine, run):
+    assert run(directories=[str(engine.path / "gone")])["action"] == "restarted"
+
+
+def test_missing_log_is_opened_again(engine, run):
+    (engine.path / "messages").unlink()
+    engine.answer("Module 'logger' reloaded successfully.")
+    assert run()["modules"] == ["logger"]
+
+
+def test_check_mode_reports_and_does_nothing(engine, run):
+    engine.write("queues.conf")
+    assert (run(check=True)["modules"], engine.commands()) == (["app_queue"], [])
+    assert run()["changed"] is True
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The module 'app_queue' reported a reload failure",
+        "No such module 'app_queue'",
+        "Asterisk cannot reload a module yet; request queued",
+        "",
+    ],
+)
+def test_failed_reload_fails_again_in_the_next_run(engine, run, answer):
+    engine.write("queues.conf")
+    engine.answer(answer)
+    for _run in range(2):
+        failed = run()
+        assert failed["failed"] and answer in failed["msg"], failed
+    engine.answer("Module 'app_queue' reloaded successfully.")
+    assert run()["modules"] == ["app_queue"]
+
+
+def test_error_logged_during_a_reload_fails_the_run(engine, run):
+    engine.write("queues.conf")
+    (engine.path / "error").write_text(REFUSED)
+    failed = run()
+    assert failed["failed"] and failed["msg"].count("Could not create an object") == 1, failed
+
+
+def test_hung_asterisk_fails_within_the_timeout(engine, run):
+    (engine.path / "hung").touch()
+    start = time.monotonic()
+    assert "did not answer `core waitfullybooted` within 1 s" in run()["msg"]
+    assert time.monotonic() - start < 3
+
+
+def test_refused_control_socket_fails(engine, run):
+    (engine.path / "booted").write_text(
+        "Unable to connect to remote asterisk (does /run/asterisk/asterisk.ctl exist?)\n"
+    )
+    assert "control socket does not answer" in run()["msg"]
