@@ -64,10 +64,12 @@ from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import C
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, identity, unit_state
 
 UNIT = "asterisk.service"
+LOGGED = 0.2  # seconds after which Asterisk's logger has written what happened before
 BUSY = re.compile("request queued|already in progress")
 # Errors of the parts of Asterisk that read configuration; those of calls and connections are not about a reload.
 CONFIGURATION_ERROR = re.compile(
     r"(ERROR|WARNING)\[\d+\]\S* (config|config_options|res_sorcery_config|sorcery|pbx_config|pbx_lua|extconfig)\.c"
+    r"|ERROR\[.* \S+\.(conf|lua)\b"
 )
 
 
@@ -87,6 +89,10 @@ class Service:
             problem = f"Asterisk does not {verb} within {self.seconds} s; see journalctl --unit=asterisk"
             raise CliError(problem + self.errors(every=True)) from None
         wait_until_booted(self.seconds)
+        time.sleep(LOGGED)
+        errors = self.errors()
+        if errors:
+            raise CliError(f"Asterisk started with errors in its files:{errors}")
 
     def reload(self, name):
         """Reload a module and read the answer."""
@@ -95,6 +101,7 @@ class Service:
         while BUSY.search(answer) and time.monotonic() < deadline:
             time.sleep(0.2)
             answer = cli(f"module reload {name}", self.seconds)
+        time.sleep(LOGGED)
         errors = self.errors()
         if "reloaded successfully" not in answer or errors:
             raise CliError(f"Asterisk did not take its new files: {' '.join(answer.split())}{errors}")
