@@ -8,7 +8,6 @@ from interrupted import OTHER, changes, in_force, killed
 # The step after which the run is killed, its tag, the variables with another value, and what does not run yet then.
 POINTS = [
     ("Write the configuration files", "asterisk", ["labredes_rtp_end"], {"rtp.conf"}),
-    ("Write the systemd unit", "asterisk", ["asterisk_max_files"], {"open files"}),
     (
         "Write the configuration files of the exchange",
         "pbx",
@@ -22,7 +21,6 @@ POINTS = [
         {"pg_hba.conf", "postgresql.conf"},
     ),
     ("Write the files", "harden", ["fail2ban_failures"], {"fail2ban"}),
-    ("Configure the journal", "system", ["system_journal_max_use"], {"journald.conf"}),
 ]
 
 
