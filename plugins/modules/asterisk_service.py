@@ -61,7 +61,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import CliError, cli, wait_until_booted
-from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, identity, unit_state
+from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, unit_state
 
 UNIT = "asterisk.service"
 LOGGED = 0.2  # seconds after which Asterisk's logger has written what happened before
@@ -144,51 +144,39 @@ def main():
 def apply(module):
     """Start, restart or reload; returns the module's result."""
     service = Service(module.params["timeout"], module.params["log"])
-    readers = {
-        os.path.join(module.params["directory"], name): item.get("reload")
-        for item in module.params["files"]
-        for name in [item["name"]] + item.get("also", [])
-    }
+    configuration = {os.path.join(module.params["directory"], item["name"]): item for item in module.params["files"]}
+    readers = {also: item.get("reload") for item in configuration.values() for also in item.get("also", [])}
+    readers.update({path: item.get("reload") for path, item in configuration.items()})
     files, state = ReadFiles(UNIT, readers), unit_state(UNIT)
-    result = {"changed": False, "action": "", "files": [], "modules": []}
-    if state["NeedDaemonReload"] == "yes" and not module.check_mode:
-        module.run_command(["systemctl", "daemon-reload"], check_rc=True)
-    if state["ActiveState"] == "active":
-        if not module.check_mode:
-            wait_until_booted(service.seconds)
-        result["files"] = files.unread(state)
-        modules = {readers[path] for path in result["files"]}
-        missing = [path for path in module.params["directories"] if not os.path.isdir(path)]
-        if not os.path.exists(module.params["log"]):
-            modules.add("logger")
-        if None in modules or missing or state["NeedDaemonReload"] == "yes":
-            result["action"] = "restarted"
-        elif modules:
-            result.update(action="reloaded", modules=sorted(modules))
-    elif module.params["start"]:
-        result["action"] = "started"
-    if result["action"]:
-        result.update(
-            changed=True,
-            diff={"prepared": "asterisk.service: " + " ".join([result["action"]] + result["modules"]) + "\n"},
-        )
-    if module.check_mode or not (result["action"] or state["ActiveState"] == "active"):
-        return result
-    for item in module.params["files"]:
-        path = os.path.join(module.params["directory"], item["name"])
-        if result["modules"] and path in result["files"] and os.path.exists(path):
-            # Asterisk does not read a file again whose time and size are those of one that it has refused before.
-            os.utime(path)
-            files.found[path] = identity(path)
-    for name in result["modules"]:
-        service.reload(name)
-        files.save(state, [path for path in readers if readers[path] == name])
-    if result["action"] in ("started", "restarted"):
-        # One that fails to start again and again is activating; a start would wait for it.
-        service.systemctl("restart")
-        state = unit_state(UNIT)
-    files.save(state, readers)
-    return result
+    active, new_unit = state["ActiveState"] == "active", state["NeedDaemonReload"] == "yes"
+    if not active and not module.params["start"]:
+        return {"changed": False, "action": "", "files": [], "modules": []}
+    if active and not module.check_mode:
+        wait_until_booted(service.seconds)
+    unread = files.unread(state) if active else []
+    modules = {readers[path] for path in unread}
+    if not os.path.exists(service.log):
+        modules.add("logger")
+    missing = [path for path in module.params["directories"] if not os.path.isdir(path)]
+    if not active or new_unit or missing or None in modules:
+        action, reloads = "restarted" if active else "started", []
+    else:
+        action, reloads = "reloaded" if modules else "", sorted(modules)
+    if not module.check_mode:
+        if action in ("started", "restarted"):
+            if new_unit:
+                module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+            # Not `start`, which would wait for a unit that fails to start again and again.
+            service.systemctl("restart")
+            state = unit_state(UNIT)
+        for path in set(unread).intersection(configuration) if reloads else []:
+            files.touch(path)
+        for name in reloads:
+            service.reload(name)
+            files.save(state, [path for path in readers if readers[path] == name])
+        files.save(state, readers)
+    diff = {"prepared": f"asterisk.service: {' '.join([action, *reloads])}\n"} if action else {}
+    return {"changed": bool(action), "action": action, "files": unread, "modules": reloads, "diff": diff}
 
 
 if __name__ == "__main__":
