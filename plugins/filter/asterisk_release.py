@@ -36,6 +36,7 @@ MODULE = re.compile(
     r"^[^/]+/(?:addons|apps|bridges|cdr|cel|channels|codecs|formats|funcs|pbx|res|tests)/([^/]+)\.(?:c|cc)$"
 )
 FLAGS = ("build_tools/cflags.xml", "build_tools/cflags-devmode.xml")
+CHECKSUM = re.compile(r"sha256:[0-9A-Fa-f]{64}|sha512:[0-9A-Fa-f]{128}|md5:[0-9A-Fa-f]{32}")
 SOUND = re.compile(r"^(CORE-SOUNDS|EXTRA-SOUNDS|MOH)-([A-Z]+(?:-[A-Z]+)?)-([A-Z0-9]+)$")
 
 
@@ -43,7 +44,8 @@ def asterisk_downloads(release, enable, digests, mirror=""):
     """The files that a release is built from, a git tree excepted, as ``[{"name": …, "urls": […], "checksums": […]}]``.
 
     ``release`` is an entry of the release table, ``digests`` maps a file's name to its checksums; an entry's own
-    ``checksums`` take precedence. ``mirror`` is a directory or URL that comes before upstream.
+    ``checksums`` take precedence; a file with a misspelt one has none. ``mirror`` is a directory or URL that comes
+    before upstream.
     """
     pins = {**digests, **release.get("checksums", {})}
     archive, pjproject = release.get("archive", {}), release["pjproject"]
@@ -63,7 +65,7 @@ def asterisk_downloads(release, enable, digests, mirror=""):
         {
             "name": name,
             "urls": ([f"{mirror.rstrip('/')}/{name}"] if mirror else []) + list(upstream),
-            "checksums": list(pins.get(name, [])),
+            "checksums": list(pins[name]) if all(map(CHECKSUM.fullmatch, pins.get(name) or [""])) else [],
         }
         for name, upstream in sorted(urls.items())
     ]
