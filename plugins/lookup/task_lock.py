@@ -23,7 +23,6 @@ import os
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
-display = Display()
 held: dict[str, int] = {}  # closed by the end of the process
 
 
@@ -32,12 +31,11 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         """Take each lock that this process does not hold."""
-        for path in terms:
-            if path not in held:
-                held[path] = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-                try:
-                    fcntl.flock(held[path], fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    display.display(f"    {(variables or {}).get('inventory_hostname')}: waiting for the lock {path}")
-                    fcntl.flock(held[path], fcntl.LOCK_EX)
+        for path in set(terms) - set(held):
+            held[path] = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+            try:
+                fcntl.flock(held[path], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                Display().display(f"    {(variables or {}).get('inventory_hostname')}: waiting for the lock {path}")
+                fcntl.flock(held[path], fcntl.LOCK_EX)
         return [True for _ in terms]

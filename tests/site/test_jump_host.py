@@ -44,7 +44,8 @@ def fixture_behind(lab_directory, lab, outside_host, tmp_path):
     outside_host.run("pkill", "-x", "sshd")
 
 
-def test_host_behind_a_jump_host_is_found(behind, outside_host):
+def test_host_behind_a_jump_host_is_found(behind, outside_host, on_lab):
+    """On its own port, although its Port in the configuration is out of date."""
     done = playbook.play(behind, playbook="playbooks/preflight.yml")
     assert done.returncode == 0, done.stdout
-    assert outside_host.address
+    assert f"Accepted publickey for admin from {outside_host.address} " in on_lab("journalctl -q -t sshd -n 50")

@@ -7,12 +7,13 @@ import shutil
 import pytest
 import rendering
 import yaml
-from package_role import FACTS, Controller, release, role
+from package_role import CONTENT, FACTS, SHA256, Controller, release, role
 
 # A host whose variable `build` is not 0 fails in the middle of its build.
+SCRIPT = 'mkdir -p "$work"; echo a package > "$package"; echo "exit $build" > "$work/progress.sh"'
 BUILD = [
     {
-        "ansible.builtin.shell": 'mkdir -p "$work"; echo a package > "$package"; echo exit "$build" > "$work/progress.sh"',
+        "ansible.builtin.shell": SCRIPT,
         "environment": {
             "work": "{{ __asterisk_package_work }}",
             "package": "{{ __asterisk_package_built }}",
@@ -76,3 +77,22 @@ def test_another_host_builds_when_the_builder_fails(run):
             in output
         )
     assert "a2 has it: true" in output.lower() and "a3 has it: true" in output.lower()
+
+
+@pytest.mark.parametrize(
+    ("beside", "complete"), [(None, True), (SHA256.partition(":")[2], True), ("0" * 64, False), ("", False)]
+)
+def test_package_with_another_checksum_is_not_installed(tmp_path, beside, complete):
+    """One without a checksum is the administrator's own."""
+    package = tmp_path / "a.deb"
+    package.write_bytes(CONTENT)
+    if beside is not None:
+        (tmp_path / "a.deb.sha256").write_text(f"{beside}  a.deb\n")
+    (block,) = [
+        item["block"] for item in rendering.load(rendering.ROLES / "asterisk/tasks/install.yml") if "block" in item
+    ]
+    (task,) = [task for task in block if task["name"] == "Check that the package is on the controller"]
+    known = {**task["vars"], "asterisk_deb": str(package)}
+    assert rendering.evaluate("{{ " + task["ansible.builtin.assert"]["that"] + " }}", known) is complete
+    package.unlink()
+    assert rendering.evaluate("{{ " + task["ansible.builtin.assert"]["that"] + " }}", known) is False
