@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tarfile
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 DOCUMENTATION = r"""
 name: asterisk_release
@@ -22,7 +21,6 @@ description:
   - P(labredes.pbx.asterisk_options#filter) lists every option name that a source tree knows.
   - P(labredes.pbx.sound_directories#filter) maps the archives of sounds to where they are unpacked.
   - P(labredes.pbx.package_key#filter) is the digest that names a build.
-  - P(labredes.pbx.parents#filter) lists a directory and those above it.
 """
 
 THIRD_PARTY = "https://raw.githubusercontent.com/asterisk/third-party/master/pjproject/"
@@ -36,6 +34,7 @@ MODULE = re.compile(
     r"^[^/]+/(?:addons|apps|bridges|cdr|cel|channels|codecs|formats|funcs|pbx|res|tests)/([^/]+)\.(?:c|cc)$"
 )
 FLAGS = ("build_tools/cflags.xml", "build_tools/cflags-devmode.xml")
+CHECKSUM = re.compile(r"sha256:[0-9A-Fa-f]{64}|sha512:[0-9A-Fa-f]{128}|md5:[0-9A-Fa-f]{32}")
 SOUND = re.compile(r"^(CORE-SOUNDS|EXTRA-SOUNDS|MOH)-([A-Z]+(?:-[A-Z]+)?)-([A-Z0-9]+)$")
 
 
@@ -43,7 +42,8 @@ def asterisk_downloads(release, enable, digests, mirror=""):
     """The files that a release is built from, a git tree excepted, as ``[{"name": …, "urls": […], "checksums": […]}]``.
 
     ``release`` is an entry of the release table, ``digests`` maps a file's name to its checksums; an entry's own
-    ``checksums`` take precedence. ``mirror`` is a directory or URL that comes before upstream.
+    ``checksums`` take precedence; a file with a misspelt one has none. ``mirror`` is a directory or URL that comes
+    before upstream.
     """
     pins = {**digests, **release.get("checksums", {})}
     archive, pjproject = release.get("archive", {}), release["pjproject"]
@@ -63,7 +63,7 @@ def asterisk_downloads(release, enable, digests, mirror=""):
         {
             "name": name,
             "urls": ([f"{mirror.rstrip('/')}/{name}"] if mirror else []) + list(upstream),
-            "checksums": list(pins.get(name, [])),
+            "checksums": list(pins[name]) if all(map(CHECKSUM.fullmatch, pins.get(name) or [""])) else [],
         }
         for name, upstream in sorted(urls.items())
     ]
@@ -72,13 +72,13 @@ def asterisk_downloads(release, enable, digests, mirror=""):
 def missing_downloads(downloads, directory):
     """Those of the downloads that are not in the directory with every one of their checksums."""
 
-    def right(path, checksum):
-        algorithm, _, wanted = checksum.partition(":")
-        return hashlib.new(algorithm, Path(path).read_bytes()).hexdigest() == wanted.lower()
-
     def there(download):
-        path = os.path.join(directory, download["name"])
-        return os.path.isfile(path) and all(right(path, checksum) for checksum in download["checksums"])
+        path = Path(directory, download["name"])
+        content = path.read_bytes() if path.is_file() else b""
+        checksums = [checksum.split(":") for checksum in download["checksums"]]
+        return path.is_file() and all(
+            hashlib.new(kind, content).hexdigest() == digits.lower() for kind, digits in checksums
+        )
 
     return [download for download in downloads if not there(download)]
 
@@ -123,11 +123,6 @@ def package_key(facts, directories):
     return hashlib.sha256(json.dumps([facts, recipe], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def parents(path):
-    """A directory and all above it: ``/var/cache`` gives ``["/var/cache", "/var", "/"]``."""
-    return [str(path)] + [str(above) for above in PurePosixPath(path).parents]
-
-
 class FilterModule:
     """The filters, by name."""
 
@@ -139,5 +134,4 @@ class FilterModule:
             "asterisk_options": asterisk_options,
             "sound_directories": sound_directories,
             "package_key": package_key,
-            "parents": parents,
         }

@@ -42,6 +42,10 @@ SILENCE = (
 # (pattern in the output of ssh, sudo or the remote shell, cause and cure); the first match counts.
 CAUSES = (
     (
+        r"^(?![\s\S]*stdio forwarding failed)[\s\S]*Connection closed by UNKNOWN port",
+        "the connection through its jump host failed ({jump}); check `ssh {address}` and ProxyJump in ~/.ssh/config.",
+    ),
+    (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
         "its host key is not the one known; if the host was made anew, remove the old key with "
         "`ssh-keygen -R '{known_as}'`, else somebody may be in between.",
@@ -105,6 +109,7 @@ def ssh_failure(failures, name, address=None, user=None, python=None):
         known_as=address if port == "22" else f"[{address}]:{port}",
         user=user or "the connecting user",
         detail=_detail(text),
+        jump=_detail(text.partition("kex_exchange_identification")[0]),
         python=python or "/usr/bin/python3",
         address=address,
         port=port,

@@ -196,3 +196,25 @@ def test_failed_build_leaves_no_package(host, tmp_path):
     program(tmp_path, "dpkg-buildpackage", "echo half > ../a_1+pbx.1_amd64.deb; exit 2")
     assert host("build.sh", "tree.tar.gz", "our.deb", "1:1+pbx.1")[0] != 0
     assert not (tmp_path / "our.deb").exists()
+
+
+def test_package_cut_short_is_removed_before_a_build(tmp_path):
+    """As a power failure on the builder leaves it; else it would pass for the result of the build."""
+    (tmp_path / "a/DEBIAN").mkdir(parents=True)
+    (tmp_path / "a/DEBIAN/control").write_text("Package: a\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\n")
+    (tmp_path / "a/file").write_bytes(os.urandom(100000))
+    subprocess.run(["dpkg-deb", "--build", "a"], cwd=tmp_path, check=True, capture_output=True)
+    package = tmp_path / "a.deb"
+    (block,) = [item["block"] for item in rendering.load(rendering.ROLES / "asterisk_package/tasks/start.yml")[2:]]
+    (task,) = [task for task in block if task["name"] == "Remove a package that is not whole"]
+    for size, kept in ((package.stat().st_size, True), (50000, False), (0, False), (None, False)):
+        if size is not None:
+            package.touch()
+            os.truncate(package, size)
+        subprocess.run(
+            ["sh", "-c", task["ansible.builtin.shell"]["cmd"]],
+            env={**os.environ, "package": str(package)},
+            check=True,
+            capture_output=True,
+        )
+        assert package.exists() is kept

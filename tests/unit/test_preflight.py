@@ -92,6 +92,17 @@ def test_lock_ends_when_its_run_is_killed(take, run):
             "stdio forwarding failed\nkex_exchange_identification: Connection closed",
             "nothing answers SSH on port 3524;",
         ),
+        (
+            "ana@jump: Permission denied (publickey).\nkex_exchange_identification: Connection closed by remote host\n"
+            "Connection closed by UNKNOWN port 65535",
+            "through its jump host failed (ana@jump: Permission denied (publickey).); check `ssh 192.0.2.1` and",
+        ),
+        (
+            "channel 0: open failed: connect failed: Connection refused\nstdio forwarding failed\n"
+            "kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535",
+            "nothing answers SSH on port 3524;",
+        ),
+        ("Connection to UNKNOWN port 65535 timed out", "nothing answers SSH on port 3524;"),
         ("Connection reset by 192.0.2.1 port 3524", "closed the connection"),
         ("OSError: [Errno 28] No space left on device", "disk is full"),
         ("something never seen", "pbx1 (192.0.2.1): something never seen."),

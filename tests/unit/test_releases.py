@@ -16,6 +16,7 @@ ROLE = rendering.ROLES / "asterisk_package"
 PINNED = rendering.load(ROLE / "vars/main/pinned_sources.yml")
 TABLE, DIGESTS = PINNED["__asterisk_package_releases"], PINNED["__asterisk_package_digests"]
 LENGTHS = {"sha256": 64, "md5": 32}
+SHA256, MD5 = "sha256:" + "0" * 64, "md5:" + "0" * 32
 
 
 def describe(**variables) -> Templar:
@@ -110,6 +111,16 @@ def test_language_decides_which_sounds_are_built(language, directory):
             "a",
         ),
         ({"__asterisk_package_releases": {"18.2.0": {**TABLE["18.2.0"], "archive": {"name": "a"}}}}, "a"),
+        *(
+            ({"asterisk_package_extra_releases": {"18.2.0": {**TABLE["18.2.0"], "archive": archive}}}, "a")
+            for archive in (
+                {"name": "a", "checksums": None},
+                {"name": "a", "checksums": ["0" * 64]},
+                {"name": "a", "checksums": [SHA256[:-1]]},
+                {"name": "a", "checksums": [SHA256, MD5[:-1]]},
+                {"name": "a", "checksums": SHA256},
+            )
+        ),
     ],
 )
 def test_file_without_checksum_is_unpinned(variables, unpinned):
@@ -132,13 +143,13 @@ def test_mirror_comes_before_upstream(mirror, first):
 
 def test_archive_of_a_release_may_have_urls_of_its_own():
     release = {
-        "archive": {"name": "a.tar.gz", "checksums": ["sha256:0"], "urls": ["https://x.example/a.tar.gz"]},
-        "pjproject": {"version": "1", "checksums": ["md5:0"]},
+        "archive": {"name": "a.tar.gz", "checksums": [SHA256], "urls": ["https://x.example/a.tar.gz"]},
+        "pjproject": {"version": "1", "checksums": [MD5]},
         "sounds": {"core": "1.6.1", "moh": "2.03"},
     }
     archive, pjproject = asterisk_release.asterisk_downloads(release, [], DIGESTS)
-    assert archive == {"name": "a.tar.gz", "urls": ["https://x.example/a.tar.gz"], "checksums": ["sha256:0"]}
-    assert pjproject["checksums"] == ["md5:0"]
+    assert archive == {"name": "a.tar.gz", "urls": ["https://x.example/a.tar.gz"], "checksums": [SHA256]}
+    assert pjproject["checksums"] == [MD5]
     del release["archive"]["urls"]
     archive, _ = asterisk_release.asterisk_downloads(release, [], DIGESTS)
     assert [url.rsplit("/", 2)[1] for url in archive["urls"]] == ["releases", "old-releases"]

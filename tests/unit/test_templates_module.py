@@ -126,32 +126,21 @@ def play(tmp_path):
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates/list.j2").write_text("[{{ first }}]\n\n")
     (tmp_path / "templates/plain.j2").write_text("{{ second }}\n")
-    (tmp_path / "play.yml").write_text(
-        yaml.safe_dump(
-            [
-                {
-                    "name": "Write",
-                    "hosts": "localhost",
-                    "gather_facts": False,
-                    "tasks": [
-                        {
-                            "name": "Write both",
-                            "labredes.pbx.templates": {
-                                "source": ".",
-                                "directory": str(tmp_path),
-                                "mode": "0600",
-                                "files": [{"name": "list"}, {"name": "plain"}],
-                            },
-                        }
-                    ],
-                }
-            ]
-        )
-    )
 
-    def run(**data) -> subprocess.CompletedProcess[str]:
+    def run(*options: str, validate: str = "", **data) -> subprocess.CompletedProcess[str]:
+        module = {
+            "source": ".",
+            "directory": str(tmp_path),
+            "mode": "0600",
+            "files": [{"name": "list", "secret": True, "validate": validate}, {"name": "plain", "secret": True}],
+        }
+        tasks = [{"name": "Write both", "labredes.pbx.templates": module}]
+        play = {"name": "Write", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
+        (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+        (tmp_path / "data.json").write_text(json.dumps(data))
+        program = Path(sys.executable).with_name("ansible-playbook")
         return subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), tmp_path / "play.yml", "-e", json.dumps(data)],
+            [program, tmp_path / "play.yml", "-e", f"@{tmp_path}/data.json", *options],
             env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
             cwd=tmp_path,
             capture_output=True,
@@ -172,3 +161,9 @@ def test_undefined_name_fails_before_any_file_is_written(play, tmp_path):
     done = play(first="1")
     assert done.returncode == 2 and "plain.j2: " in done.stdout and "'second' is undefined" in done.stdout
     assert not (tmp_path / "list").exists()
+
+
+def test_failed_validation_shows_no_secret_at_vvv(play):
+    done = play("-vvv", "--diff", validate="false %s", first="pa55word-1", second="pa55word-2")
+    assert done.returncode == 2 and "/list would not be valid, and nothing was changed" in done.stdout, done.stdout
+    assert "pa55word" not in done.stdout + done.stderr
