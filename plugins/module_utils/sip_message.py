@@ -48,13 +48,9 @@ class Message:
         lines = [self.start] + [f"{name}: {value}" for name, value in headers]
         return "\r\n".join(lines + [f"Content-Length: {len(body)}", "", ""]).encode("utf-8") + body
 
-    def all(self, name):
-        """Every value of a header, in order."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
     def get(self, name):
         """The first value of a header, or ""."""
-        return (self.all(name) or [""])[0]
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
 
 
 def address(value):
@@ -65,11 +61,11 @@ def address(value):
 
 def challenge(response):
     """The parameters of the MD5 challenge in a 401 or 407; SipError if it has none."""
-    for value in response.all("WWW-Authenticate" if response.status == 401 else "Proxy-Authenticate"):
-        scheme, _gap, rest = value.partition(" ")
-        pairs = re.findall(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,]+))', rest)
+    for name, value in response.headers:
+        pairs = re.findall(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,]+))', value)
         found = {key.lower(): quoted or bare for key, quoted, bare in pairs}
-        if scheme.lower() == "digest" and found.get("algorithm", "MD5").upper() == "MD5":
+        is_digest = name.lower().endswith("-authenticate") and value.lower().startswith("digest ")
+        if is_digest and found.get("algorithm", "MD5").upper() == "MD5":
             return found
     raise SipError(f"the exchange asked for credentials with {response.reason} but offered no MD5 digest")
 
