@@ -26,7 +26,7 @@ options:
     required: true
   passwords: {description: "Passwords of the described auth objects, by name.", type: dict, default: {}}
   servers:
-    description: IPv4 address and port of this machine for each transport, such as C({udp: "127.0.0.1:5060"}).
+    description: "IPv4 address and port of this machine for each transport, such as V(127.0.0.1:5060) for C(udp)."
     type: dict
     required: true
   certificate: {description: File with the certificate that tls and wss have to serve., type: path}
@@ -84,6 +84,7 @@ AOR = {"max_contacts": "1", "remove_existing": "yes", "maximum_expiration": "60"
 ENDPOINT = {"auth": CALLER, "context": "from-internal", "callerid": f"{CALLER} <{CALLER}>", "disallow": "all"}
 ENDPOINT.update(allow="ulaw", direct_media="no", rewrite_contact="yes", allow_subscribe="no")
 ENDPOINT.update(rtp_timeout="30")  # seconds; ends a call that nothing else ends
+CURE = "run playbooks asterisk.yml and pbx.yml, and restart asterisk.service if that changes nothing"
 LOG = "see /var/log/asterisk/messages"
 SHOWN = 30  # problems
 PROBLEMS = (AriError, exchange.AsteriskError, DatabaseError, SipError, OSError)
@@ -180,7 +181,8 @@ class Verification:
         question = "/channels/{}/variable?variable=DIALPLAN_EXISTS(call-centres,{},1)"
         answers = {name: self.ari.request("GET", question.format(channels[0], name)) for name in centres if channels}
         missing = [f"call centre {name} is missing" for name, answer in answers.items() if answer == {"value": "0"}]
-        return missing + exchange.differences(described, exchange.running(described, self.ari, self.seconds / 2))
+        found = missing + exchange.differences(described, exchange.running(described, self.ari, self.seconds / 2))
+        return [f"what runs differs from what is described, in {len(found)} places; {CURE}"] * bool(found) + found
 
     def _read_records(self, figures):
         """Give each call its record, once Asterisk has written it; returns the problems as sentences."""
@@ -258,7 +260,7 @@ def main():
     except PROBLEMS as problem:
         problems.append(str(problem))
     if problems:
-        shown = problems[:SHOWN] + [f"there are {len(problems) - SHOWN} more problems"] * (len(problems) > SHOWN)
+        shown = problems[:SHOWN] + [f"{len(problems) - SHOWN} more are not shown"] * (len(problems) > SHOWN)
         module.fail_json(msg="verify: " + " ".join(problem[0].upper() + problem[1:] + "." for problem in shown))
     module.exit_json(changed=False, calls=calls)
 
