@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Asterisk's REST interface (ARI): its resources, and objects of its SIP driver by push configuration.
 
-Objects that are created live in the memory wizard that sorcery.conf names behind the configuration file: no file is
-written, nothing is reloaded, and a restart removes them. Runs on Python 3.6 and later.
+What is created lives in the memory wizard that sorcery.conf names behind the configuration file, until a restart. Runs
+on Python 3.6 and later.
 """
 
 import base64
@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from urllib.parse import quote, urlsplit
 
 
-class AriError(Exception):
+class AsteriskError(Exception):
     """What went wrong, as one sentence without its full stop."""
 
 
@@ -33,15 +33,13 @@ class Ari:
             answer = connection.getresponse()
             text = answer.read().decode("utf-8", "replace")
         except (OSError, HTTPException) as problem:
-            raise AriError(f"ARI at {self.url} does not answer ({problem}); restart asterisk.service") from None
+            raise AsteriskError(f"ARI at {self.url} does not answer ({problem}); restart asterisk.service") from None
         finally:
             connection.close()
-        if answer.status == 401:
-            raise AriError("ARI refused its user's password; run playbook asterisk.yml again")
         if answer.status == 404 and method != "PUT":
             return None
         if answer.status >= 300:
-            raise AriError(f"ARI answered {answer.status} to {method} of {path}; run playbook asterisk.yml again")
+            raise AsteriskError(f"ARI answered {answer.status} to {method} of {path}; run playbook asterisk.yml again")
         return json.loads(text) if text else {}
 
     def object(self, method, kind, name, fields=None):

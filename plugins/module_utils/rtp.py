@@ -9,7 +9,6 @@ import secrets
 import socket
 import struct
 import time
-from typing import Any
 
 FRAME_SECONDS = 0.02
 FRAME_SAMPLES = 160
@@ -27,7 +26,7 @@ class Stream:
         self.mark = secrets.token_bytes(12)
         self.source = secrets.randbits(32)
         self.expected = None
-        self.remote: Any = None  # (host, port)
+        self.remote = ("", 0)
         self.started = 0.0  # monotonic
         self.frames = self.sent = 0
         self.received = set()  # numbers of the other phone's frames

@@ -5,10 +5,11 @@ Both have the form {kind: {name: {setting: value}}}. Runs on Python 3.6 and late
 """
 
 import re
-import subprocess
+from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired, run
+
+from ansible_collections.labredes.pbx.plugins.module_utils.ari import AsteriskError
 
 ASTERISK = "/usr/sbin/asterisk"
-STREAMS = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
 QUEUE = r"^(?P<name>\S+) +has \d+ calls .* in '(?P<strategy>\w+)' strategy"
 MEMBER = r"^ {6}(?:(?P<membername>.*) \()?(?P<name>[^\s()/]+/[^\s()]+)(?!.*\(dynamic\))"  # not who joined by phone
 CONTEXT = r"^\[ Context '(.+?)' created by"
@@ -29,19 +30,14 @@ LISTS = (
     ("conference user", "confbridge show profile users", r"^(?P<name>exchange_\S+)$", None),
 )
 OBJECTS = ("endpoint", "auth", "aor", "transport")  # whose settings ARI shows
-TEMPORARY = "verify"  # how the names of the verification's own objects begin
-
-
-class AsteriskError(Exception):
-    """What went wrong, as one sentence without its full stop."""
 
 
 def cli(command, seconds):
     """The output of a command of Asterisk's CLI."""
     cure = "restart it by `systemctl restart asterisk`, and see `journalctl -u asterisk`"
     try:
-        done = subprocess.run([ASTERISK, "-rx", command], timeout=seconds, **STREAMS)
-    except subprocess.TimeoutExpired:
+        done = run([ASTERISK, "-rx", command], stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, timeout=seconds)
+    except TimeoutExpired:
         raise AsteriskError(f"Asterisk did not answer on its control socket within {seconds:g} s; {cure}") from None
     output = done.stdout.decode("utf-8", "replace")
     if done.returncode:
@@ -51,7 +47,8 @@ def cli(command, seconds):
 
 def parse(text, item, heading=None):
     """{heading: {name: settings}} of a list; without a heading the only key is ""."""
-    found, current = {"": {}}, ""
+    found: dict = {"": {}}
+    current = ""
     for line in text.splitlines():
         match = re.search(heading, line) if heading else None
         current = match.group(1) if match else current
@@ -84,7 +81,7 @@ def differences(described, found):
         for name in sorted(set(wanted) - set(there)):
             sentences.append(f"{kind} {name} is missing")
         for name in sorted(set(there) - set(wanted)):
-            if not name.startswith(TEMPORARY):
+            if not name.startswith("verify"):  # as the verification's own objects do
                 sentences.append(f"{kind} {name} is not described")
         for name in sorted(set(there) & set(wanted)):
             for setting, value in sorted((wanted[name] or {}).items()):

@@ -1,8 +1,5 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What carries the SIP messages of a phone: UDP, TCP, TLS (RFC 3261) or WebSocket over TLS (RFC 7118).
-
-By Python's library alone. Runs on Python 3.6 and later.
-"""
+"""What carries SIP messages: UDP, TCP, TLS (RFC 3261), or WebSocket over TLS (RFC 7118). For Python 3.6 and later."""
 
 import base64
 import contextlib
@@ -15,15 +12,13 @@ import struct
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import SipError
 
 LENGTH = re.compile(rb"^(?:Content-Length|l)[ \t]*:[ \t]*(\d+)", re.IGNORECASE | re.MULTILINE)
-UPGRADE = (
-    "GET /ws HTTP/1.1\r\nHost: {}:{}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: {}\r\nSec-WebSocket-Protocol: sip\r\n\r\n"
-)
+UPGRADE = "GET /ws HTTP/1.1\r\nHost: {}:{}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+UPGRADE += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\nSec-WebSocket-Protocol: sip\r\n\r\n"
 
 
 def split_stream(data):
     """The whole SIP messages at the beginning of what a stream has brought, by their Content-Length, and the rest."""
-    messages = []
+    messages: list = []
     while True:
         data = data.lstrip(b"\r\n")  # empty lines between messages keep a connection alive
         head, gap, body = data.partition(b"\r\n\r\n")
@@ -125,11 +120,9 @@ class Connection:
         while b"\r\n\r\n" not in answer:
             answer += self.socket.recv(4096) or b"\r\n\r\n"
         status = answer.partition(b"\r\n")[0].decode("utf-8", "replace")
-        self.rest = answer.partition(b"\r\n\r\n")[2]
         if status.split(" ")[1:2] != ["101"]:
             raise OSError(f"/ws answered {status!r}")
 
     def _broken(self, problem):
-        closed = isinstance(problem, ConnectionRefusedError)
-        reason = "is closed" if closed else f"does not serve SIP ({problem})"
+        reason = "is closed" if isinstance(problem, ConnectionRefusedError) else f"does not serve SIP ({problem})"
         return SipError("port {1} of {0} {2}".format(*self.server, reason))

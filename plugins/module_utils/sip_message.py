@@ -1,15 +1,12 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """SIP messages (RFC 3261), digest credentials (RFC 2617, MD5 with qop=auth) and the SDP of one PCMU stream.
 
-Only what a call to an Asterisk on the same machine takes, from Python's library alone: nothing has to be installed on
-an exchange to verify it. Runs on Python 3.6 and later.
+Only what a call to an Asterisk on the same machine takes, from Python's library alone. Runs on Python 3.6 and later.
 """
 
 import hashlib
 import re
 import secrets
-
-CRLF = "\r\n"
 
 
 class SipError(Exception):
@@ -34,8 +31,8 @@ class Message:
     @classmethod
     def parse(cls, data):
         """The message in one datagram (bytes); SipError if it is none."""
-        head, _gap, body = data.decode("utf-8", "replace").partition(CRLF * 2)
-        lines = head.split(CRLF)
+        head, _gap, body = data.decode("utf-8", "replace").partition("\r\n\r\n")
+        lines = head.split("\r\n")
         pairs = [line.partition(":") for line in lines[1:]]
         if "SIP/2.0" not in lines[0] or not all(colon for _name, colon, _value in pairs):
             raise SipError(f"a datagram that is no SIP message arrived, beginning with {data[:40]!r}")

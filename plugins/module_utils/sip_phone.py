@@ -1,20 +1,21 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A telephone for one call on the exchange's own machine: registers, calls, answers, hangs up (RFC 3261).
+"""A telephone for one call on the exchange's own machine (RFC 3261), and a call between two of them.
 
 No threads: a phone and an RTP stream are parties, each with a socket, receive(), due and act(), and wait() drives any
 number of them until a condition holds or time is up. Everything is sent over the one connection, whatever Contact or
-SDP say: an exchange that announces a public address would otherwise send its test through the router.
-Runs on Python 3.6 and later.
+SDP say: an exchange that announces a public address would send its test through the router. For Python 3.6.
 """
 
 import secrets
 import select
 import time
+from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.labredes.pbx.plugins.module_utils import sip_message as sip
-from ansible_collections.labredes.pbx.plugins.module_utils.rtp import Stream
+from ansible_collections.labredes.pbx.plugins.module_utils.rtp import FRAME_SECONDS, Stream
 
+ENOUGH = 0.8  # of the RTP frames; the first few may be lost while Asterisk learns the phones' addresses
 RESEND = 0.5  # seconds; nothing is lost on the way, but an exchange under load drops requests
 
 
@@ -34,17 +35,6 @@ def wait(parties, done, seconds):
     return True
 
 
-class Request:
-    """A request of ours: when to send it again, and its final response."""
-
-    def __init__(self, message, resend):
-        self.message = message
-        self.began = time.monotonic()
-        self.due = self.began + RESEND if resend else None
-        self.seconds = None  # from the first sending to the final response, challenge included
-        self.final = None
-
-
 class Call:
     """The one dialogue of a phone: its headers, the URI for requests within it, and how far it is."""
 
@@ -59,9 +49,9 @@ class Call:
 
 
 class Phone:
-    """One account at an exchange, at the end of a connection, with the stream of its audio.
+    """The phone of an endpoint (user) with (name, password) of its auth object (login), and the stream of its audio.
 
-    user: the endpoint; login: (user name, password) of the endpoint's auth object.
+    Requests are returned as objects with final, the final response or None, and seconds, the time until then.
     """
 
     def __init__(self, user, login, connection):
@@ -74,20 +64,18 @@ class Phone:
         self.via = f"SIP/2.0/{connection.transport.upper()} {where};rport;branch=z9hG4bK"
         self.server = "{}:{}".format(*connection.server)
         self.me = f"<sip:{user}@{connection.server[0]}>"
-        self.register_id = secrets.token_hex(8)
-        self.cseq, self.requests = 0, {}  # requests by transaction
-        self.answers = {}  # transaction of a request of the exchange -> the response it got
+        self.cseq, self.requests, self.answers = 0, {}, {}  # by transaction: ours, and the responses to the exchange's
         self.call: Any = None  # the Call of the moment
         self.incoming = None  # the INVITE that has no final response yet
 
     def register(self):
-        """Ask for a registration. Returns the request."""
-        headers = [("From", self._tagged(self.me)), ("To", self.me), ("Call-ID", self.register_id)]
+        """Ask for a registration."""
+        headers = [("From", self._tagged(self.me)), ("To", self.me), ("Call-ID", secrets.token_hex(8))]
         headers += [("Expires", "60")] + self.contact
         return self._request("REGISTER", f"sip:{self.server}", headers)
 
     def dial(self, number):
-        """Call an extension. Returns the request; self.call has the state of the call."""
+        """Call an extension; self.call has the state of the call."""
         target = f"sip:{number}@{self.server}"
         self.call = Call(secrets.token_hex(12), self._tagged(self.me), f"<{target}>", target)
         return self._request("INVITE", target, self.call.headers() + self.contact, self.offer)
@@ -97,7 +85,7 @@ class Phone:
         self._respond(self.incoming, "200 OK", self.contact, self.offer)
 
     def hang_up(self):
-        """End the answered call. Returns the request."""
+        """End the answered call."""
         return self._request("BYE", self.call.target, self.call.headers())
 
     @property
@@ -109,7 +97,7 @@ class Phone:
         """Send again what has had no answer for too long."""
         for item in self.requests.values():
             if item.due is not None and item.due <= now:
-                self._send(item.message)
+                self.connection.send(item.message.to_bytes())
                 item.due = now + RESEND
 
     def receive(self):
@@ -119,7 +107,7 @@ class Phone:
             if message.status:
                 self._response(message)
             elif message.transaction in self.answers:
-                self._send(self.answers[message.transaction])
+                self.connection.send(self.answers[message.transaction].to_bytes())
             else:
                 self._requested(message)
 
@@ -151,7 +139,7 @@ class Phone:
         item.message = sip.Message(old.start, headers, old.body)
         del self.requests[old.transaction]
         self.requests[item.message.transaction] = item
-        self._send(item.message)
+        self.connection.send(item.message.to_bytes())
 
     def _acknowledge(self, invite, response):
         """ACK a final response to INVITE: within its transaction if it failed, within the dialogue if not."""
@@ -162,7 +150,7 @@ class Phone:
             self.call.remote = response.get("To")
             self.call.target = target = sip.address(response.get("Contact")) or self.call.target
             headers[0] = self._via()
-        self._send(sip.Message(f"ACK {target} SIP/2.0", headers))
+        self.connection.send(sip.Message(f"ACK {target} SIP/2.0", headers).to_bytes())
 
     def _requested(self, message):
         """React to a request of the exchange."""
@@ -187,12 +175,15 @@ class Phone:
         if self.call is not None and self.call.call_id == request.get("Call-ID"):
             copied[2] = ("To", self.call.local)
         self.answers[request.transaction] = sip.Message("SIP/2.0 " + status, copied + list(headers), body)
-        self._send(self.answers[request.transaction])
+        self.connection.send(self.answers[request.transaction].to_bytes())
 
     def _request(self, method, uri, headers, body=""):
         message = sip.Message(f"{method} {uri} SIP/2.0", self._fresh(method) + headers, body)
-        item = self.requests[message.transaction] = Request(message, self.connection.transport == "udp")
-        self._send(message)
+        now = time.monotonic()
+        item = SimpleNamespace(message=message, began=now, due=None, seconds=None, final=None)
+        item.due = now + RESEND if self.connection.transport == "udp" else None
+        self.requests[message.transaction] = item
+        self.connection.send(message.to_bytes())
         return item
 
     def _fresh(self, method):
@@ -207,5 +198,53 @@ class Phone:
     def _tagged(party):
         return f"{party};tag={secrets.token_hex(4)}"
 
-    def _send(self, message):
-        self.connection.send(message.to_bytes())
+
+def place_call(phones, talk, seconds):
+    """Have the first phone call the second for talk seconds; returns figures. Each other step may take some seconds."""
+    (caller, callee), frames = phones, max(1, int(round(talk / FRAME_SECONDS)))
+
+    def until(done, failure):
+        if not wait(phones, done, seconds):
+            raise sip.SipError(f"{failure} within {seconds:g} s")
+
+    def finish(asked, what):
+        """Wait for the 2xx that answers a request; returns the milliseconds it took."""
+        until(lambda: asked.final, f"the exchange did not answer the {what}")
+        if asked.final.status >= 300:
+            raise sip.SipError(f"the exchange answered the {what} with {asked.final.reason}")
+        return round(asked.seconds * 1000, 1)
+
+    register_ms = finish(callee.register(), "REGISTER")
+    asked = caller.dial(callee.user)
+    until(lambda: asked.final or (caller.call.ringing and callee.incoming), "the call did not ring at both phones")
+    if asked.final is None:
+        callee.answer()
+    setup_ms = finish(asked, "INVITE")
+    until(lambda: callee.call and callee.call.confirmed, "the exchange did not connect the called phone")
+    began = time.monotonic()
+    received = exchange_audio(phones, frames)
+    finish(caller.hang_up(), "BYE")
+    until(lambda: callee.call.ended, "the exchange did not end the call of the called phone")
+    elapsed = time.monotonic() - began
+    return {"register_ms": register_ms, "setup_ms": setup_ms, "sent": frames, "received": received, "seconds": elapsed}
+
+
+def exchange_audio(phones, frames):
+    """Send so many frames of RTP both ways; returns how many arrived at the phone that received fewer."""
+    streams = [phone.stream for phone in phones]
+    for phone, other in (phones, phones[::-1]):
+        phone.stream.start((phone.connection.server[0], phone.call.audio_port), frames, other.stream.mark)
+
+    def over():
+        return all(frames - 1 in stream.received for stream in streams) or any(phone.call.ended for phone in phones)
+
+    wait(phones + streams, over, frames * FRAME_SECONDS + 0.5)
+    if any(phone.call.ended for phone in phones):
+        raise sip.SipError("the exchange ended the call early")
+    for phone, stream in zip(("caller", "called phone"), streams):
+        if len(stream.received) < ENOUGH * frames:
+            raise sip.SipError(
+                f"the {phone} received {len(stream.received)} of the {frames} RTP frames sent to it, so a firewall may "
+                "be between the exchange and itself, or its RTP ports may be taken"
+            )
+    return min(len(stream.received) for stream in streams)

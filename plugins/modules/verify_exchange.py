@@ -8,15 +8,11 @@ short_description: Compare a running Asterisk exchange with its description, and
 version_added: 0.1.0
 author: labredes.pbx contributors (@labredes)
 description:
-  - Over each transport it registers a temporary phone on the exchange itself, has another call it through the context
-    of the users' phones, sends RTP both ways, and reads the call record back from PostgreSQL. Meanwhile it reads what
-    Asterisk runs, by CLI and ARI, and names each difference from the description.
-  - Leaves nothing behind. The endpoints exist only in Asterisk's memory, accept this machine's own addresses alone, and
-    have a password of this one run. A second process removes them with their registrations, calls and records, also
-    after a failure or SIGKILL. No user's phone rings. Does nothing in check mode.
-requirements:
-  - python3-psycopg2
-  - the ARI user C(verify), sorcery.conf and extensions of roles asterisk and pbx
+  - Over each transport one temporary phone on the exchange itself calls another through the context of users' phones,
+    with RTP both ways, and the call record is read from PostgreSQL. Meanwhile CLI and ARI say what Asterisk runs.
+  - Leaves nothing behind. The endpoints accept this machine's addresses alone and have a password of this run. A second
+    process removes them, their calls and records, also after SIGKILL. No user's phone rings. Check mode does nothing.
+requirements: ["python3-psycopg2", "the ARI user C(verify), sorcery.conf and extensions of roles asterisk and pbx"]
 options:
   described:
     description: >-
@@ -25,20 +21,14 @@ options:
     type: dict
     required: true
   passwords: {description: "Passwords of the described auth objects, by name.", type: dict, default: {}}
-  servers:
-    description: "IPv4 address and port of this machine for each transport, such as V(127.0.0.1:5060) for C(udp)."
-    type: dict
-    required: true
+  servers: {description: "Address of each transport, such as V(127.0.0.1:5060).", type: dict, required: true}
   certificate: {description: File with the certificate that tls and wss have to serve., type: path}
   ari_url: {description: "URL of ARI, without a slash at the end.", type: str, required: true}
   ari_password: {description: Password of the ARI user C(verify)., type: str, required: true}
   talk: {description: "Length of the calls, in seconds.", type: float, default: 1.5}
   timeout: {description: "Time limit of each step, such as registering, in seconds.", type: float, default: 8}
   table: {description: Table of the call records., type: str, default: cdr}
-  database:
-    description: Connection parameters of libpq for that table's database, C(host), C(port), C(dbname) and C(user).
-    type: dict
-    required: true
+  database: {description: "Its database, libpq's C(host, port, dbname, user).", type: dict, required: true}
   database_password: {description: Password of that user., type: str, required: true}
 """
 
@@ -54,12 +44,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-calls:
-  description: >-
-    Figures of the call over each transport; C(register_ms) and C(setup_ms) are the milliseconds to the 200 that answers
-    REGISTER and INVITE, C(sent) and C(received) frames of RTP, and C(cdr) is its record.
-  returned: when calls were placed
-  type: dict
+calls: {description: Figures of the call over each transport and its record., returned: after calls, type: dict}
 """
 
 import re
@@ -70,24 +55,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.labredes.pbx.plugins.module_utils import running_exchange as exchange
-from ansible_collections.labredes.pbx.plugins.module_utils.ari import Ari, AriError
+from ansible_collections.labredes.pbx.plugins.module_utils.ari import Ari, AsteriskError
 from ansible_collections.labredes.pbx.plugins.module_utils.call_records import CallRecords, DatabaseError
 from ansible_collections.labredes.pbx.plugins.module_utils.cleanup_process import CleanupProcess
-from ansible_collections.labredes.pbx.plugins.module_utils.phone_call import place_call
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import SipError
-from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, place_call
 
 CALLER = "verify"  # caller ID, endpoint and auth; without a dash, which Asterisk removes from a number
 CALLEES = {transport: "verify-" + transport for transport in ("udp", "tcp", "tls", "wss")}  # endpoint and extension
 AOR = {"max_contacts": "1", "remove_existing": "yes", "maximum_expiration": "60"}
 ENDPOINT = {"auth": CALLER, "context": "from-internal", "callerid": f"{CALLER} <{CALLER}>", "disallow": "all"}
-ENDPOINT.update(allow="ulaw", direct_media="no", rewrite_contact="yes", allow_subscribe="no")
-ENDPOINT.update(rtp_timeout="30")  # seconds; ends a call that nothing else ends
+# The time limit, in seconds, ends a call that nothing else ends.
+ENDPOINT.update(allow="ulaw", direct_media="no", rewrite_contact="yes", allow_subscribe="no", rtp_timeout="30")
 CURE = "run playbooks asterisk.yml and pbx.yml, and restart asterisk.service if that changes nothing"
 LOG = "see /var/log/asterisk/messages"
 SHOWN = 30  # problems
-PROBLEMS = (AriError, exchange.AsteriskError, DatabaseError, SipError, OSError)
+PROBLEMS = (AsteriskError, DatabaseError, SipError, OSError)
 
 
 class Verification:
@@ -105,8 +89,8 @@ class Verification:
         """Fail at once where nothing can be proved."""
         exchange.cli("core waitfullybooted", self.seconds)
         # What could not be removed because PostgreSQL did not answer; a day is longer than time zones differ.
-        old = "accountcode LIKE 'verify-%%' AND src = %s AND calldate < localtimestamp - interval '1 day'"
-        self.records.query("DELETE FROM {table} WHERE " + old + " RETURNING 1", CALLER)
+        old = "accountcode LIKE 'verify-%%' AND calldate < localtimestamp - interval '1 day'"
+        self.records.query("DELETE FROM {table} WHERE " + old + " RETURNING 1")
 
     def run(self):
         """Call and compare, all at the same time; returns the figures of the calls, and the problems as sentences."""
@@ -150,22 +134,20 @@ class Verification:
 
     def _call(self, transport):
         host, _colon, port = self.options["servers"][transport].rpartition(":")
-        phones = [
-            Phone(name, (CALLER, self.password), Connection(transport, (host, int(port)), self.seconds / 2))
-            for name in (CALLER, CALLEES[transport])
-        ]
-        served = phones[0].connection.certificate
+        connections = [Connection(transport, (host, int(port)), self.seconds / 2) for _end in range(2)]
+        served = connections[0].certificate
         if served:
             with open(self.options["certificate"], encoding="utf-8") as file:  # it may have its chain and key too
                 if "".join(ssl.DER_cert_to_PEM_cert(served).split()) not in "".join(file.read().split()):
                     raise SipError(f"port {port} serves another certificate than that of {file.name}")
-        figures = place_call(phones[0], phones[1], self.options["talk"], self.seconds)
-        for phone in phones:
-            phone.connection.close()
+        names = (CALLER, CALLEES[transport])
+        phones = [Phone(name, (CALLER, self.password), line) for name, line in zip(names, connections)]
+        figures = place_call(phones, self.options["talk"], self.seconds)
+        for connection in connections:
+            connection.close()
         return figures
 
     def _channels(self):
-        """The ids of the calls' channels."""
         return [item["id"] for item in self.ari.request("GET", "/channels") if item["name"].startswith("PJSIP/verify-")]
 
     def _compare(self, calls):
@@ -186,23 +168,21 @@ class Verification:
 
     def _read_records(self, figures):
         """Give each call its record, once Asterisk has written it; returns the problems as sentences."""
-        deadline, rows, problems = time.monotonic() + self.seconds, [], []
+        problems, deadline = [], time.monotonic() + self.seconds
+        rows: list = []
         while len(rows) < len(figures) and time.monotonic() < deadline:
             rows = self.records.query("SELECT * FROM {table} WHERE accountcode = %s", self.token)
             time.sleep(0.05 if len(rows) < len(figures) else 0)
         for transport, call in figures.items():
             found = [row for row in rows if row["dst"] == CALLEES[transport]]
-            call["cdr"], what = dict(*found[:1]), f"the call over {transport}"
-            facts = [call["cdr"].get(column) for column in ("src", "disposition", "billsec")]
-            if len(found) != 1:
-                which = (
-                    f"{len(found)} records in table {self.records.table} within {self.seconds:g} s, and should leave 1"
-                )
-                problems.append(f"{what} left {which}; {LOG}")
-            elif facts[:2] != [CALLER, "ANSWERED"] or not 0 <= facts[2] - int(call["seconds"]) <= 1:
+            facts = [(row["src"], row["disposition"], row["billsec"] - int(call["seconds"])) for row in found]
+            if facts not in ([(CALLER, "ANSWERED", 0)], [(CALLER, "ANSWERED", 1)]):
+                left = [{key: row[key] for key in ("src", "disposition", "billsec")} for row in found]
+                right = f"should leave one record, src {CALLER} and ANSWERED, in table {self.records.table}"
                 problems.append(
-                    f"{what}, of {call['seconds']:.1f} s, has src, disposition and billsec {facts} in its record"
+                    f"the call over {transport}, of {call['seconds']:.1f} s, {right}, but left {left}; {LOG}"
                 )
+            call["cdr"] = found[:1]
         return problems
 
     def _remove_endpoints(self):

@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from ansible_collections.labredes.pbx.plugins.module_utils import phone_call, rtp, sip_message, sip_phone
+from ansible_collections.labredes.pbx.plugins.module_utils import rtp, sip_message, sip_phone
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import Message, SipError
 
@@ -261,7 +261,7 @@ def test_missing_audio_names_the_phone(lost, who):
         phone.call = sip_phone.Call("id", "<sip:a@b>", "<sip:c@d>", "sip:c@d")
         phone.call.audio_port = other.stream.port
     with pytest.raises(SipError, match=f"the {who} received 0 of the 5 RTP frames"):
-        phone_call.exchange_audio(phones, 5)
+        sip_phone.exchange_audio(phones, 5)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +275,6 @@ def test_failed_call_is_named(script, sentence, monkeypatch):
     exchange = Exchange(script)
     caller, callee = phone_at(exchange), phone_at(exchange)
     drives = sip_phone.wait
-    monkeypatch.setattr(phone_call, "wait", lambda parties, *rest: drives([exchange, *parties], *rest))
+    monkeypatch.setattr(sip_phone, "wait", lambda parties, *rest: drives([exchange, *parties], *rest))
     with pytest.raises(SipError, match=sentence):
-        phone_call.place_call(caller, callee, 0.1, 0.3)
+        sip_phone.place_call([caller, callee], 0.1, 0.3)
