@@ -20,7 +20,7 @@ def split_stream(data):
     """The whole SIP messages at the beginning of what a stream has brought, by their Content-Length, and the rest."""
     messages: list = []
     while True:
-        data = data.lstrip(b"\r\n")  # empty lines between messages keep a connection alive
+        data = data.lstrip(b"\r\n")
         head, gap, body = data.partition(b"\r\n\r\n")
         length = LENGTH.search(head)
         size = int(length.group(1)) if length else 0
@@ -40,7 +40,7 @@ def split_frames(data):
             size = int.from_bytes(data[2:start], "big")
         if len(data) < start + size:
             break
-        if data[0] & 0x0F in (1, 2):
+        if data[0] & 0x0F in (1, 2) and data[start : start + size].strip():
             payloads.append(data[start : start + size])
         data = data[start + size :]
     return payloads, data
@@ -88,7 +88,7 @@ class Connection:
             raise self._broken(problem) from None
 
     def receive(self):
-        """The messages that have arrived, and are whole."""
+        """The messages that have arrived and are whole, without the empty ones that keep a connection alive."""
         try:
             data = self.socket.recv(65535)
         except (BlockingIOError, ssl.SSLWantReadError):

@@ -69,6 +69,7 @@ ENDPOINT = {"auth": CALLER, "context": "from-internal", "callerid": f"{CALLER} <
 # The time limit, in seconds, ends a call that nothing else ends.
 ENDPOINT.update(allow="ulaw", direct_media="no", rewrite_contact="yes", allow_subscribe="no", rtp_timeout="30")
 CURE = "run playbooks asterisk.yml and pbx.yml, and restart asterisk.service if that changes nothing"
+REMOVE = "DELETE FROM {table} WHERE accountcode LIKE 'verify-%%' AND position(%s in uniqueid) = 1 RETURNING 1"
 LOG = "see /var/log/asterisk/messages"
 SHOWN = 30  # problems
 PROBLEMS = (AsteriskError, DatabaseError, SipError, OSError)
@@ -82,15 +83,15 @@ class Verification:
         self.ari = Ari(options["ari_url"], "verify", options["ari_password"], self.seconds / 2)
         login = dict(options["database"], password=options["database_password"])
         self.records = CallRecords(options["table"], login, self.seconds / 2)
-        self.password = secrets.token_hex(16)
+        self.password, self.name = secrets.token_hex(16), ""
         self.token = "verify-" + secrets.token_hex(6)  # 19 characters; accountcode has 20 in older tables
 
     def check(self):
-        """Fail at once where nothing can be proved."""
+        """Fail at once where nothing can be proved; remove what an earlier run on the exchange of this name left."""
         exchange.cli("core waitfullybooted", self.seconds)
-        # What could not be removed because PostgreSQL did not answer; a day is longer than time zones differ.
-        old = "accountcode LIKE 'verify-%%' AND calldate < localtimestamp - interval '1 day'"
-        self.records.query("DELETE FROM {table} WHERE " + old + " RETURNING 1")
+        self.name = self.ari.request("GET", "/asterisk/info?only=config")["config"]["name"] + "-"
+        self.records.query(REMOVE, self.name)
+        self._remove_endpoints()
 
     def run(self):
         """Call and compare, all at the same time; returns the figures of the calls, and the problems as sentences."""
@@ -134,17 +135,16 @@ class Verification:
 
     def _call(self, transport):
         host, _colon, port = self.options["servers"][transport].rpartition(":")
-        connections = [Connection(transport, (host, int(port)), self.seconds / 2) for _end in range(2)]
-        served = connections[0].certificate
+        lines = [Connection(transport, (host, int(port)), self.seconds / 2) for _end in range(2)]
+        served = lines[0].certificate
         if served:
             with open(self.options["certificate"], encoding="utf-8") as file:  # it may have its chain and key too
                 if "".join(ssl.DER_cert_to_PEM_cert(served).split()) not in "".join(file.read().split()):
                     raise SipError(f"port {port} serves another certificate than that of {file.name}")
-        names = (CALLER, CALLEES[transport])
-        phones = [Phone(name, (CALLER, self.password), line) for name, line in zip(names, connections)]
+        phones = [Phone(name, (CALLER, self.password), line) for name, line in zip((CALLER, CALLEES[transport]), lines)]
         figures = place_call(phones, self.options["talk"], self.seconds)
-        for connection in connections:
-            connection.close()
+        for line in lines:
+            line.close()
         return figures
 
     def _channels(self):
@@ -204,7 +204,7 @@ class Verification:
         """Delete the records of the calls; that of a call that was cut off may be written a moment later."""
         count, deadline = 0, time.monotonic() + 2
         while count < len(self.options["servers"]) and time.monotonic() < deadline:
-            count += len(self.records.query("DELETE FROM {table} WHERE accountcode = %s RETURNING 1", self.token))
+            count += len(self.records.query(REMOVE, self.name))
             time.sleep(0.1 if count == 0 else 0)
 
 

@@ -57,8 +57,8 @@ def test_frames_of_every_size_give_their_payloads(step):
     assert (found, rest) == (payloads, b"")
 
 
-def test_frames_of_control_are_left_out():
-    stream = server_frame(b"ping", 9) + server_frame(b"text") + server_frame(b"binary", 2)
+def test_frames_without_a_message_are_left_out():
+    stream = server_frame(b"ping", 9) + server_frame(b"\r\n\r\n") + server_frame(b"text") + server_frame(b"binary", 2)
     assert sip_connection.split_frames(stream) == ([b"text", b"binary"], b"")
 
 

@@ -43,6 +43,8 @@ class Ari:
             self.deleted.append(path)
             self.channels = [channel for channel in self.channels if not path.endswith(channel["id"])]
             return {}
+        if path == "/asterisk/info?only=config":
+            return {"config": {"name": "pbx1"}}
         return self.channels if path == "/channels" else self.variables.get(path)
 
     def object(self, method, kind, name):
@@ -95,16 +97,17 @@ def test_check_mode_does_nothing(monkeypatch, capsys):
 def test_ari_that_does_not_answer_is_named(monkeypatch, capsys, cli):
     monkeypatch.setattr(verify_exchange, "CallRecords", lambda *_given: Records([{}]))
     result = run(monkeypatch, capsys)
-    assert re.match(r"verify: The verification's own objects are not removed, since ARI at .* does not", result["msg"])
-    assert re.search(r"\. ARI at http://127\.0\.0\.1:\d+/ari does not answer \(.*\); restart aster", result["msg"])
+    assert re.match(r"verify: ARI at http://127\.0\.0\.1:\d+/ari does not answer \(.*\); restart aster", result["msg"])
 
 
 def test_database_that_refuses_is_named(monkeypatch, capsys, cli):
+    monkeypatch.setattr(verify_exchange, "Ari", lambda *_given: Ari())
     result = run(monkeypatch, capsys)
     assert result["msg"].startswith("verify: Database asterisk at 127.0.0.1:1 cannot be queried: ")
 
 
 def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys, cli):
+    monkeypatch.setattr(verify_exchange, "Ari", lambda *_given: Ari())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         login = {**options()["database"], "port": silent.getsockname()[1]}
         began = time.monotonic()
@@ -187,7 +190,15 @@ def test_removal_covers_what_any_run_may_have_left(cli):
         test.ari.deleted[2:]
     )
     assert "6001" not in str(test.ari.deleted)
-    assert test.records.statements == ["DELETE FROM {table} WHERE accountcode = %s RETURNING 1"]
+    assert [statement[:20] for statement in test.records.statements] == ["DELETE FROM {table} "]
+
+
+def test_what_an_earlier_run_left_is_removed_first(cli):
+    test = verification()
+    test.records, test.ari = Records([]), Ari([{"id": "1.5", "name": "PJSIP/verify-00000001"}])
+    test.check()
+    assert test.name == "pbx1-" and "DELETE" in test.records.statements[0]
+    assert {"/channels/1.5", ("auth", "verify")} <= set(test.ari.deleted)
 
 
 def test_removal_continues_after_a_failure(cli):
