@@ -1,17 +1,17 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Objects of Asterisk's SIP driver created and removed through ARI's push configuration.
+"""Asterisk's REST interface (ARI): its resources, and objects of its SIP driver by push configuration.
 
-They live in the memory wizard that sorcery.conf names behind the configuration file: no file is written, nothing is
-reloaded, and a restart removes them. Runs on Python 3.6 and later.
+What is created lives in the memory wizard that sorcery.conf names behind the configuration file, until a restart. Runs
+on Python 3.6 and later.
 """
 
+import base64
 import json
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import quote, urlsplit
 
-from ansible.module_utils.six.moves.urllib.error import HTTPError, URLError
-from ansible.module_utils.urls import open_url
 
-
-class AriError(Exception):
+class AsteriskError(Exception):
     """What went wrong, as one sentence without its full stop."""
 
 
@@ -20,24 +20,30 @@ class Ari:
 
     def __init__(self, url, user, password, seconds=5):
         self.url, self.seconds = url, seconds
-        self.login = {"url_username": user, "url_password": password, "force_basic_auth": True, "use_proxy": False}
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.headers = {"Authorization": "Basic " + login, "Content-Type": "application/json"}
 
-    def request(self, method, kind, name, fields=None):
-        """PUT or DELETE (also if it does not exist) the object name of kind auth, aor or endpoint."""
-        target = f"{self.url}/asterisk/config/dynamic/res_pjsip/{kind}/{name}"
-        attributes = [{"attribute": key, "value": value} for key, value in (fields or {}).items()]
-        data = json.dumps({"fields": attributes}) if fields else None
-        headers = {"Content-Type": "application/json"}
+    def request(self, method, path, fields=None):
+        """The JSON of an answer, None for 404; fields: settings of the object that a PUT creates or updates."""
+        where = urlsplit(self.url)
+        connection = HTTPConnection(where.hostname, where.port, timeout=self.seconds)
+        body = {"fields": [{"attribute": key, "value": value} for key, value in (fields or {}).items()]}
         try:
-            open_url(target, method=method, data=data, headers=headers, timeout=self.seconds, **self.login)
-        except HTTPError as problem:
-            if problem.code == 401:
-                raise AriError("ARI refused its user's password; run playbook asterisk.yml again") from None
-            if (method, problem.code) != ("DELETE", 404):
-                raise AriError(
-                    f"ARI answered {problem.code} to {method} of the temporary {kind} {name}; sorcery.conf must name "
-                    "the memory wizard for it in [res_pjsip], and ari.conf must let the user write"
-                ) from None
-        except (URLError, OSError) as problem:
-            reason = getattr(problem, "reason", problem)
-            raise AriError(f"ARI at {self.url} does not answer ({reason}); is asterisk.service running?") from None
+            connection.request(method, where.path + path, json.dumps(body), self.headers)
+            answer = connection.getresponse()
+            text = answer.read().decode("utf-8", "replace")
+        except (OSError, HTTPException) as problem:
+            raise AsteriskError(f"ARI at {self.url} does not answer ({problem}); restart asterisk.service") from None
+        finally:
+            connection.close()
+        if answer.status == 404 and method != "PUT":
+            return None
+        if answer.status >= 300:
+            raise AsteriskError(f"ARI answered {answer.status} to {method} of {path}; run playbook asterisk.yml again")
+        return json.loads(text) if text else {}
+
+    def object(self, method, kind, name, fields=None):
+        """GET, PUT or DELETE the object name of kind auth, aor, contact, endpoint or transport: settings, or None."""
+        path = f"/asterisk/config/dynamic/res_pjsip/{kind}/{quote(name, safe='')}"
+        settings = self.request(method, path, fields)
+        return settings and {item["attribute"]: item["value"] for item in settings}

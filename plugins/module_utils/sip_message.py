@@ -1,15 +1,12 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """SIP messages (RFC 3261), digest credentials (RFC 2617, MD5 with qop=auth) and the SDP of one PCMU stream.
 
-Only what a call to an Asterisk on the same machine takes, from Python's library alone: nothing has to be installed on
-an exchange to verify it. Runs on Python 3.6 and later.
+Only what a call to an Asterisk on the same machine takes, from Python's library alone. Runs on Python 3.6 and later.
 """
 
 import hashlib
 import re
 import secrets
-
-CRLF = "\r\n"
 
 
 class SipError(Exception):
@@ -34,8 +31,8 @@ class Message:
     @classmethod
     def parse(cls, data):
         """The message in one datagram (bytes); SipError if it is none."""
-        head, _gap, body = data.decode("utf-8", "replace").partition(CRLF * 2)
-        lines = head.split(CRLF)
+        head, _gap, body = data.decode("utf-8", "replace").partition("\r\n\r\n")
+        lines = head.split("\r\n")
         pairs = [line.partition(":") for line in lines[1:]]
         if "SIP/2.0" not in lines[0] or not all(colon for _name, colon, _value in pairs):
             raise SipError(f"a datagram that is no SIP message arrived, beginning with {data[:40]!r}")
@@ -48,13 +45,9 @@ class Message:
         lines = [self.start] + [f"{name}: {value}" for name, value in headers]
         return "\r\n".join(lines + [f"Content-Length: {len(body)}", "", ""]).encode("utf-8") + body
 
-    def all(self, name):
-        """Every value of a header, in order."""
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
     def get(self, name):
         """The first value of a header, or ""."""
-        return (self.all(name) or [""])[0]
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
 
 
 def address(value):
@@ -65,11 +58,11 @@ def address(value):
 
 def challenge(response):
     """The parameters of the MD5 challenge in a 401 or 407; SipError if it has none."""
-    for value in response.all("WWW-Authenticate" if response.status == 401 else "Proxy-Authenticate"):
-        scheme, _gap, rest = value.partition(" ")
-        pairs = re.findall(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,]+))', rest)
+    for name, value in response.headers:
+        pairs = re.findall(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,]+))', value)
         found = {key.lower(): quoted or bare for key, quoted, bare in pairs}
-        if scheme.lower() == "digest" and found.get("algorithm", "MD5").upper() == "MD5":
+        is_digest = name.lower().endswith("-authenticate") and value.lower().startswith("digest ")
+        if is_digest and found.get("algorithm", "MD5").upper() == "MD5":
             return found
     raise SipError(f"the exchange asked for credentials with {response.reason} but offered no MD5 digest")
 

@@ -131,7 +131,7 @@ def test_installed_collection_validates_inventory(installed, tmp_path):
 
 
 def test_installed_plugins_have_documentation(installed, tmp_path):
-    for kind, name in (("lookup", "secret"), ("module", "verify_call"), ("filter", "package_key")):
+    for kind, name in (("lookup", "secret"), ("module", "verify_exchange"), ("filter", "package_key")):
         tool(tmp_path, "ansible-doc", "-t", kind, f"labredes.pbx.{name}", collections=installed)
 
 
