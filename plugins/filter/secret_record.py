@@ -32,8 +32,9 @@ def compare_secrets(found, read, rotate=()):
         kept = kept_record(read)
         known, new = kept["digests"], secret_record(found, read)["digests"]
     except (ValueError, KeyError):
-        return {**result, "errors": ["The record of the secrets on the host is damaged; restore or remove the file."]}
-    for secret in found:
+        cure = "restore /var/lib/labredes/secrets.json there or remove it"
+        return {**result, "errors": [f"The record of the secrets that the host uses is damaged; {cure}."]}
+    for secret in [] if result["errors"] else found:
         name, before = secret["name"], known.get(secret["name"])
         differs = before is not None and not hmac.compare_digest(str(before), new[name])
         result["own" if secret["set"] else "generated"].append(name)

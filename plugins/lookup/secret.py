@@ -12,9 +12,7 @@ description:
   - Returns the value in C(labredes_secrets), or one generated once and kept in the file O(directory)/host/name (0600).
     Check mode writes nothing. Weak values and those that would break Asterisk's configuration files are refused.
 options:
-  _terms:
-    description: Names, such as V(phone_6001), or dictionaries of C(names) with their C(host), C(length) and C(chars).
-    required: true
+  _terms: {description: "Names, as V(phone_6001), or dictionaries of C(names) and these options.", required: true}
   length: {description: Length of a generated secret., type: int, default: 32}
   chars:
     description: Characters of a generated secret, as in P(ansible.builtin.password#lookup). V(digits) makes it a PIN.
@@ -33,17 +31,9 @@ options:
   allow_weak: {description: Accept weak ones., type: bool, default: false, vars: [{name: labredes_allow_weak_secrets}]}
   check: {description: "Return the error message, which is empty for a valid secret.", type: bool, default: false}
   inspect: {description: Return a dictionary of each secret instead., type: bool, default: false}
-  generate:
-    description: Generate missing secrets; otherwise their value is empty.
-    type: bool
-    default: true
-    vars: [{name: __labredes_generate_secrets}]
+  generate: {description: Generate a missing one., type: bool, default: true, vars: [{name: __labredes_generate}]}
   replace: {description: Names of secrets to generate anew., type: list, elements: str, default: []}
-  rotate:
-    description: Names of secrets that the run replaces. Check mode shows the change with a value that is not kept.
-    type: list
-    elements: str
-    vars: [{name: labredes_rotate_secrets}]
+  rotate: {description: Names that check mode shows as replaced., type: list, vars: [{name: labredes_rotate_secrets}]}
 """
 
 RETURN = '_raw: {description: "Secrets, error messages or dictionaries, in the order of the names.", type: list}'
@@ -150,7 +140,7 @@ class LookupModule(LookupBase):
             raise AnsibleLookupError('labredes_secrets is not a dictionary; write it as name: "value" lines.')
         # Percent-encoded names cannot leave the directory.
         parts = [quote(part, safe="") if part.strip(".") else part.replace(".", "%2E") for part in (host, name)]
-        path = Path(self.get_option("directory")).expanduser().joinpath(*parts)
+        path = Path(self._templar.template(self.get_option("directory"))).expanduser().joinpath(*parts)
         if name in values:  # the one value is rendered, so that another that is undefined does not matter
             value, where = self._templar.template(values[name], fail_on_undefined=True), f"labredes_secrets.{name}"
             value = to_text(value) if hasattr(value, "__ENCRYPTED__") else value

@@ -101,6 +101,11 @@ def test_check_mode_writes_nothing(secret):
     assert not secret.directory.exists()
 
 
+def test_directory_may_be_a_template(secret, tmp_path):
+    place = {"labredes_secrets_dir": "{{ inventory_dir | dirname }}/shared", "inventory_dir": f"{tmp_path}/inventory"}
+    assert secret("phone_6001", more=place) == (tmp_path / "shared/pbx1/phone_6001").read_text().strip()
+
+
 def test_names_cannot_leave_the_directory(secret):
     for name in ("../../escape", "/etc/x", "..", "*21"):
         secret(name, host="fe80::1%eth0/..")
@@ -202,7 +207,7 @@ def test_check_returns_only_the_message(secret):
 
 def test_missing_secret_is_empty_without_generation(secret):
     assert secret("phone_6001", generate=False) == secret("phone_6001", generate=False, check=True) == ""
-    assert secret("phone_6001", more={"__labredes_generate_secrets": False}) == ""
+    assert secret("phone_6001", more={"__labredes_generate": False}) == ""
     assert not secret.directory.exists()
     assert secret("phone_6001", generate=False, own={"phone_6001": STRONG}) == STRONG
     assert secret("phone_6001") == secret("phone_6001", generate=False) != ""

@@ -12,7 +12,7 @@ PROVISIONED = {"rc": 0, "stdout": "/etc/asterisk/pjsip_transports.conf\n"}  # a 
 NEW = {"rc": 0, "stdout": ""}
 
 
-def found(kept=True, own=(), error="", **values):
+def found(kept=True, own=(), **values):
     """What the lookup finds on a controller: an empty value is a missing file."""
     return [
         {
@@ -21,7 +21,7 @@ def found(kept=True, own=(), error="", **values):
             "value": value,
             "set": name in own,
             "kept": kept,
-            "error": error,
+            "error": "",
             "steps": STEPS.get(name, []),
         }
         for name, value in values.items()
@@ -133,4 +133,5 @@ def test_damaged_record_is_an_error(text):
 
 
 def test_unusable_secret_is_an_error(read):
-    assert compare_secrets(found(phone_6001="", error="pbx1: weak."), read)["errors"] == ["pbx1: weak."]
+    weak = {"name": "phone_6002", "value": "", "error": "pbx1: weak.", "steps": ["pbx"]}  # all that the lookup gives
+    assert compare_secrets([*found(phone_6001="a"), weak], read)["errors"] == ["pbx1: weak."]
