@@ -12,7 +12,7 @@ description:
   - Returns the value in C(labredes_secrets), or one generated once and kept in the file O(directory)/host/name (0600).
     Check mode writes nothing. Weak values and those that would break Asterisk's configuration files are refused.
 options:
-  _terms: {description: "Names, such as V(database_password), V(phone_6001), V(mailbox_6001).", required: true}
+  _terms: {description: "Names, as V(phone_6001), or dictionaries of C(names) and these options.", required: true}
   length: {description: Length of a generated secret., type: int, default: 32}
   chars:
     description: Characters of a generated secret, as in P(ansible.builtin.password#lookup). V(digits) makes it a PIN.
@@ -30,9 +30,13 @@ options:
     vars: [{name: labredes_secrets_dir}]
   allow_weak: {description: Accept weak ones., type: bool, default: false, vars: [{name: labredes_allow_weak_secrets}]}
   check: {description: "Return the error message, which is empty for a valid secret.", type: bool, default: false}
+  inspect: {description: Return a dictionary of each secret instead., type: bool, default: false}
+  generate: {description: Generate a missing one., type: bool, default: true, vars: [{name: __labredes_generate}]}
+  replace: {description: Names of secrets to generate anew., type: list, elements: str, default: []}
+  rotate: {description: Names that check mode shows as replaced., type: list, vars: [{name: labredes_rotate_secrets}]}
 """
 
-RETURN = '_raw: {description: "The secrets or error messages, in the order of the names.", type: list, elements: str}'
+RETURN = '_raw: {description: "Secrets, error messages or dictionaries, in the order of the names.", type: list}'
 
 import contextlib
 import os
@@ -40,6 +44,7 @@ import re
 import tempfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from ansible.errors import AnsibleLookupError
@@ -87,7 +92,7 @@ def fault(name: str, value: object, pin: bool, allow_weak: bool) -> str | None:
     return None if allow_weak or not (weak := weakness(name, value, pin)) else f"{weak}; {cure}"
 
 
-def keep(path: Path, value: str) -> None:
+def keep(path: Path, value: str, replace: bool) -> None:
     """Write a secret unless another run was first; a link is atomic, so a killed run leaves no half-written file."""
     for directory in (path.parent.parent, path.parent):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,6 +100,8 @@ def keep(path: Path, value: str) -> None:
         draft.write(value + "\n")
         draft.flush()
         os.fsync(draft.fileno())
+        if replace:
+            path.unlink(missing_ok=True)
         with contextlib.suppress(FileExistsError):
             os.link(draft.name, path)
 
@@ -103,47 +110,64 @@ class LookupModule(LookupBase):
     """The lookup plugin; see DOCUMENTATION."""
 
     def run(self, terms, variables=None, **kwargs):
-        """One secret, or with ``check`` one error message, for each term."""
-        self.set_options(var_options=variables or {}, direct=kwargs)
-        answers = []
+        """For each name its secret, with ``check`` an error message, with ``inspect`` a dictionary."""
+        answers, variables = [], variables or {}
         for term in terms:
-            try:
-                secret = self._secret(to_text(term), bool((variables or {}).get("ansible_check_mode")))
-                answers.append("" if self.get_option("check") else secret)
-            except AnsibleLookupError as error:
-                if not self.get_option("check"):
-                    raise
-                answers.append(str(error))
+            group = term if isinstance(term, dict) else {"names": [term]}
+            own = {option: group[option] for option in group.keys() & {"host", "length", "chars"}}
+            self.set_options(var_options=variables, direct={**kwargs, **own})
+            answers += [self._answer(to_text(name), group, variables) for name in group["names"]]
         return answers
 
-    def _secret(self, name: str, check_mode: bool) -> str:
+    def _answer(self, name: str, group: dict[str, Any], variables: dict[str, Any]) -> Any:
+        check, inspect = self.get_option("check"), self.get_option("inspect")
+        answer = {"steps": [], **group, "name": name, "value": "", "error": ""}
+        try:
+            answer |= self._secret(name, variables)
+        except AnsibleLookupError as error:
+            if not (check or inspect):
+                raise
+            answer["error"] = str(error)
+        return answer["error"] if check else answer if inspect else answer["value"]
+
+    def _secret(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         host, values, pin = self.get_option("host"), self.get_option("values"), self.get_option("chars") == "digits"
+        hosts = variables.get("hostvars", {})
+        if host != variables.get("inventory_hostname") and host in hosts:  # the secrets of the host it belongs to
+            values = hosts[host].get("labredes_secrets", values)
         values = self._templar.template(values or {}) if isinstance(values, str) else values or {}
         if not isinstance(values, dict):
             raise AnsibleLookupError('labredes_secrets is not a dictionary; write it as name: "value" lines.')
+        # Percent-encoded names cannot leave the directory.
+        parts = [quote(part, safe="") if part.strip(".") else part.replace(".", "%2E") for part in (host, name)]
+        path = Path(self._templar.template(self.get_option("directory"))).expanduser().joinpath(*parts)
         if name in values:  # the one value is rendered, so that another that is undefined does not matter
             value, where = self._templar.template(values[name], fail_on_undefined=True), f"labredes_secrets.{name}"
             value = to_text(value) if hasattr(value, "__ENCRYPTED__") else value
-        else:  # percent-encoded names cannot leave the directory
-            parts = [quote(part, safe="") if part.strip(".") else part.replace(".", "%2E") for part in (host, name)]
-            path = Path(self.get_option("directory")).expanduser().joinpath(*parts)
-            value, where = self._generated(path, name, pin, check_mode), f"the secret in {path}"
-        if reason := fault(name, value, pin, self.get_option("allow_weak")):
+        else:
+            value, where = self._generated(path, name, pin, variables), f"the secret in {path}"
+        if value is not None and (reason := fault(name, value, pin, self.get_option("allow_weak"))):
             raise AnsibleLookupError(f"{host}: {where} {reason}.")
-        return str(value)
+        kept = any(path.parent.glob("[!.]*"))
+        known = {"host": host, "set": name in values, "file": str(path), "kept": kept}
+        return {**known, "value": str(value or "")}
 
-    def _generated(self, path: Path, name: str, pin: bool, check_mode: bool) -> str:
-        """The secret of a file; generated if there is none, and again if it is weak by chance."""
+    def _generated(self, path: Path, name: str, pin: bool, variables: dict[str, Any]) -> str | None:
+        """The secret of a file; generated if there is none or it is replaced, and again if it is weak by chance."""
+        check_mode, replace = variables.get("ansible_check_mode"), name in (self.get_option("replace") or [])
         try:
-            if not path.exists():
+            anew = replace or (check_mode and {name, "all"} & set(self.get_option("rotate") or []))
+            if not self.get_option("generate") and not path.exists():
+                return None
+            if self.get_option("generate") and (anew or not path.exists()):
                 password = lookup_loader.get("ansible.builtin.password", loader=self._loader, templar=self._templar)
                 options = {option: self.get_option(option) for option in ("length", "chars")}
                 fresh = (to_text(password.run(["/dev/null"], {}, **options)[0]) for _attempt in range(100))
                 strong = next((value for value in fresh if not weakness(name, value, pin)), "")
                 if check_mode or not strong:
                     return strong
-                keep(path, strong)
+                keep(path, strong, replace)
             return path.read_text(encoding="utf-8").rstrip("\n")
         except (OSError, UnicodeDecodeError) as error:
-            cure = "make it accessible or set labredes_secrets_dir"
+            cure = "make it accessible, free disk space or set labredes_secrets_dir"
             raise AnsibleLookupError(f"The secret {path} cannot be read or written ({error}); {cure}.") from error

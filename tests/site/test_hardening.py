@@ -114,9 +114,9 @@ def test_tls_has_forward_secrecy_and_no_old_version(lab, kind):
     assert agreed("-tls1_2", "-cipher", "ALL:!ECDHE:!DHE:@SECLEVEL=0") == "(NONE)"
 
 
-def test_check_mode_with_diff_shows_no_secret(lab_directory, play, tmp_path):
-    """With other secrets, every file that holds one would show the old and the new one in its diff."""
-    shown = play("--check", "--diff", "-v", "-e", f"labredes_secrets_dir={tmp_path}", "--skip-tags", "verify")
+def test_check_mode_with_diff_shows_no_secret(lab_directory, play):
+    """With new secrets, every file that holds one would show the old and the new one in its diff."""
+    shown = play("--check", "--diff", "-v", "-e", "labredes_rotate_secrets=all", "--skip-tags", "verify")
     secrets = generated_secrets(lab_directory / "secrets")
     assert len(secrets) > 8 and shown.count("changed:") > 3
     assert [secret for secret in secrets if secret in shown] == []

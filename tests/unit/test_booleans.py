@@ -73,7 +73,8 @@ def uncast(node: nodes.Node, cast: bool = False) -> list[str]:
         found += [constant.value] if isinstance(constant, nodes.Const) and constant.value in KEYS else []
     if isinstance(node, nodes.Filter) and node.name in ("selectattr", "rejectattr", "map"):
         words = [item.value for item in [*node.args, *(pair.value for pair in node.kwargs)] if hasattr(item, "value")]
-        found += [word for word in words if word in KEYS and "defined" not in words]
+        converts = "defined" in words or ("truthy" in words and True in words)  # convert_bool=true
+        found += [word for word in words if word in KEYS and not converts]
     for child in node.iter_child_nodes():
         subject = isinstance(node, (nodes.Filter, nodes.Test)) and child is node.node
         keeps = subject and (node.name in ("bool", "defined") or (node.name == "default" and cast))
@@ -95,6 +96,8 @@ def test_boolean_options_are_found():
         ("{{ firewall_enabled | ternary(1, 0) | bool }}", ["firewall_enabled"]),
         ("{% if phone.webrtc or phone['mailbox'] %}{% endif %}", ["webrtc", "mailbox"]),
         ("{{ pbx_phones | selectattr('mailbox') | map(attribute='webrtc') }}", ["webrtc", "mailbox"]),
+        ("{{ pbx_phones | selectattr('mailbox', 'truthy') }}", ["mailbox"]),
+        ("{{ pbx_phones | selectattr('mailbox', 'truthy', convert_bool=true) }}", []),
         ("{{ firewall_enabled | default(true) | bool or (phone.webrtc | bool) }}", []),
         ("{{ pbx_phones | selectattr('mailbox', 'defined') if firewall_enabled is defined }}", []),
     ],

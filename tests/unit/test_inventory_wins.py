@@ -11,6 +11,7 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook import Playbook
 from ansible.playbook.block import Block
+from ansible.playbook.helpers import load_list_of_blocks
 from ansible.playbook.role_include import IncludeRole
 from ansible.vars.manager import VariableManager
 
@@ -35,6 +36,13 @@ def tasks_of(blocks, play, variables, loader):
                 yield from tasks_of(part, play, variables, loader)
         elif isinstance(task, IncludeRole) and not task.statically_loaded and "{{" not in task._role_name:
             included, _handlers = task.get_block_list(play=play, variable_manager=variables, loader=loader)
+            yield from tasks_of(included, play, variables, loader)
+        elif task.args.get("_raw_params") == "connect.yml":  # the one tasks file of the playbooks that includes roles
+            path = rendering.ROOT / "playbooks/tasks/connect.yml"
+            loader.set_basedir(str(path.parent))
+            included = load_list_of_blocks(
+                yaml.safe_load(path.read_text()), play, variable_manager=variables, loader=loader
+            )
             yield from tasks_of(included, play, variables, loader)
         else:
             yield task

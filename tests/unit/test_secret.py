@@ -3,28 +3,46 @@
 import os
 import stat
 import string
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import rendering
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar
 
 STRONG = "kR7vTz0qWm2xBn5c"
+# A full disk of one page, in a mount namespace of its own; then the lookup of one secret on it.
+FULL_DISK = """
+mount -t tmpfs -o size=4k none "$1" && head -c 4096 /dev/zero > "$1/full" || exit 9
+"$2" -c 'if True:
+    import sys
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.plugins.loader import init_plugin_loader, lookup_loader
+    from ansible.template import Templar
+    init_plugin_loader([sys.argv[2]])
+    variables = {"inventory_hostname": "pbx1", "labredes_secrets_dir": sys.argv[1]}
+    plugin = lookup_loader.get("labredes.pbx.secret", loader=DataLoader(), templar=Templar(DataLoader(), variables))
+    print(plugin.run(["phone_6001"], variables, check=True)[0])' "$1" "$3"
+find "$1" -type f
+"""
 
 
 @pytest.fixture(name="secret")
 def fixture_secret(tmp_path):
     """A function that looks one secret up for host pbx1, with its files under tmp_path."""
 
-    def look_up(name, host="pbx1", check_mode=False, own=None, allow_weak=False, **options):
+    def look_up(name, host="pbx1", check_mode=False, own=None, allow_weak=False, more=None, **options):
         variables = {
             "inventory_hostname": host,
             "labredes_secrets_dir": str(tmp_path / "secrets"),
             "ansible_check_mode": check_mode,
             "labredes_allow_weak_secrets": allow_weak,
         }
+        variables |= more or {}
         if own is not None:
             variables["labredes_secrets"] = own
         loader = DataLoader()
@@ -81,6 +99,11 @@ def test_killed_run_leaves_no_half_written_secret(secret, monkeypatch):
 def test_check_mode_writes_nothing(secret):
     assert len(secret("database_password", check_mode=True)) == 32
     assert not secret.directory.exists()
+
+
+def test_directory_may_be_a_template(secret, tmp_path):
+    place = {"labredes_secrets_dir": "{{ inventory_dir | dirname }}/shared", "inventory_dir": f"{tmp_path}/inventory"}
+    assert secret("phone_6001", more=place) == (tmp_path / "shared/pbx1/phone_6001").read_text().strip()
 
 
 def test_names_cannot_leave_the_directory(secret):
@@ -180,3 +203,57 @@ def test_check_returns_only_the_message(secret):
     assert secret("database_password", own=weak, check=True) == refusal(secret, "database_password", "Obelix")
     assert secret("database_password", own={"database_password": STRONG}, check=True) == ""
     assert secret("database_password", check=True) == ""
+
+
+def test_missing_secret_is_empty_without_generation(secret):
+    assert secret("phone_6001", generate=False) == secret("phone_6001", generate=False, check=True) == ""
+    assert secret("phone_6001", more={"__labredes_generate": False}) == ""
+    assert not secret.directory.exists()
+    assert secret("phone_6001", generate=False, own={"phone_6001": STRONG}) == STRONG
+    assert secret("phone_6001") == secret("phone_6001", generate=False) != ""
+
+
+def test_inspection_describes_a_secret_and_generates_none(secret):
+    group = {"names": ["mailbox_6001"], "length": 6, "chars": "digits", "steps": ["pbx"]}
+    missing = secret(group, inspect=True, generate=False)
+    assert (missing["value"], missing["set"], missing["kept"], missing["error"]) == ("", False, False, "")
+    assert missing["file"] == str(secret.directory / "pbx1/mailbox_6001") and missing["steps"] == ["pbx"]
+    pin = secret(group)
+    found = secret(group, inspect=True, generate=False)
+    assert len(pin) == 6 and (found["value"], found["kept"]) == (pin, True)
+    own = secret(group, inspect=True, generate=False, own={"mailbox_6001": "4711"})
+    assert (own["value"], own["set"]) == ("4711", True)
+    assert "in a row" in secret(group, inspect=True, generate=False, own={"mailbox_6001": "1234"})["error"]
+
+
+def test_replaced_secret_is_a_new_one(secret):
+    first, other = secret("phone_6001"), secret("phone_6002")
+    second = secret("phone_6001", replace=["phone_6001"])
+    assert second == secret("phone_6001") != first
+    assert secret("phone_6002", replace=["phone_6001"]) == other
+    assert stat.S_IMODE((secret.directory / "pbx1" / "phone_6001").stat().st_mode) == 0o600
+    assert sorted(os.listdir(secret.directory / "pbx1")) == ["phone_6001", "phone_6002"]
+
+
+@pytest.mark.parametrize("names", ["phone_6001", "all", ["phone_6001"], "phone_6002,phone_6001"])
+def test_check_mode_shows_a_rotation_without_keeping_it(secret, names):
+    first, rotate = secret("phone_6001"), {"labredes_rotate_secrets": names}
+    assert secret("phone_6001", check_mode=True, more=rotate) != first
+    assert secret("phone_6001", check_mode=True, more={"labredes_rotate_secrets": "phone_6002"}) == first
+    assert secret("phone_6001", more=rotate) == first, "only the task that replaces it may do so"
+
+
+def test_value_of_another_host_is_set_there(secret):
+    hosts = {"hostvars": {"db1": {"labredes_secrets": {"database_password": STRONG}}}, "inventory_hostname": "pbx1"}
+    theirs = {"names": ["database_password"], "host": "db1"}
+    assert secret(theirs, own={"database_password": STRONG[::-1]}, more=hosts) == STRONG
+    assert secret("database_password", own={"database_password": STRONG[::-1]}, more=hosts) == STRONG[::-1]
+
+
+def test_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", FULL_DISK, "sh", tmp_path, sys.executable]
+    command.append(rendering.ROOT / "collections")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    sentence, *files = done.stdout.splitlines()
+    assert "phone_6001 cannot be read or written" in sentence and "No space left on device" in sentence, done.stderr
+    assert files == [f"{tmp_path}/full"]

@@ -1,0 +1,55 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters that compare the controller's secrets, as lookup secret inspects them, with the digests on the host."""
+
+import hmac
+import json
+import secrets
+
+
+def kept_record(read):
+    """The record that the host keeps, from the result of reading it; without one only whether the host was set up."""
+    output = read.get("stdout", "").strip()
+    if output.startswith("{") or read.get("rc"):
+        return json.loads(output)
+    return {"salt": secrets.token_hex(16), "digests": {}, "provisioned": output.startswith("/")}
+
+
+def secret_record(found, read, pending=()):
+    """The record for the host: a salted digest of each secret, empty for one that is still to be generated."""
+    salt, digests = kept_record(read)["salt"], {}
+    for secret in found:
+        digest = hmac.new(salt.encode(), f"{secret['name']} {secret['value']}".encode(), "sha256").hexdigest()
+        digests[secret["name"]] = digest if secret["value"] and secret["name"] not in pending else ""
+    return {"salt": salt, "digests": digests}
+
+
+def compare_secrets(found, read, rotate=()):
+    """The secrets by name: the administrator's own, generated ones, those that are lacking; and files to replace."""
+    rotate = set(rotate.replace(" ", "").split(",") if isinstance(rotate, str) else rotate)
+    result = {"errors": [secret["error"] for secret in found if secret["error"]]}
+    result |= {"own": [], "generated": [], "lacking": [], "replaced": [], "steps": []}
+    try:
+        kept = kept_record(read)
+        known, new = kept["digests"], secret_record(found, read)["digests"]
+    except (ValueError, KeyError):
+        cure = "restore /var/lib/labredes/secrets.json there or remove it"
+        return {**result, "errors": [f"The record of the secrets that the host uses is damaged; {cure}."]}
+    for secret in [] if result["errors"] else found:
+        name, before = secret["name"], known.get(secret["name"])
+        differs = before is not None and not hmac.compare_digest(str(before), new[name])
+        result["own" if secret["set"] else "generated"].append(name)
+        # A new value that the administrator sets is of concern here only if several services have to change it at once.
+        if (differs and secret["steps"][1:]) if secret["set"] else (before == "" or rotate & {name, "all"}):
+            result["replaced"].append(secret["file"])
+            result["steps"] += secret["steps"]
+        elif not secret["set"] and (differs or (kept.get("provisioned") and not secret["kept"])):
+            result["lacking"].append(name)
+    return {**result, "changed": known != new}
+
+
+class FilterModule:
+    """The filters, by name."""
+
+    def filters(self):
+        """The names that templates use."""
+        return {"compare_secrets": compare_secrets, "secret_record": secret_record}
