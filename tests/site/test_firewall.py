@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,37 @@ def test_uncommitted_rules_are_rolled_back_by_the_timer(lab, on_lab):
     assert sipp.within(15, ssh_is_open)
     assert on_lab("cat /etc/nftables.conf; ls /etc/nftables.conf.labredes-new 2>&1 || true").startswith(committed)
     assert on_lab("systemctl list-timers --all --no-legend 'labredes-*'") == ""
+
+
+def test_rule_that_is_removed_ends_open_connections(lab, outside_host, on_lab):
+    """A phone with a UDP flow and a TCP connection, answered (1) or not (0); the rollback opens them again."""
+    program = f"""
+import itertools, socket, time
+request = ("OPTIONS sip:x SIP/2.0\\r\\nVia: SIP/2.0/%s 192.0.2.1;branch=z9hG4bK%d;rport\\r\\n"
+           "From: <sip:6001@x>;tag=x\\r\\nTo: <sip:6001@x>\\r\\nCall-ID: %d\\r\\n"
+           "CSeq: 1 OPTIONS\\r\\nContent-Length: 0\\r\\n\\r\\n")
+lines = {{"UDP": socket.socket(type=socket.SOCK_DGRAM), "TCP": socket.socket()}}
+seen = dict.fromkeys(lines, "")
+for one in lines.values():
+    one.settimeout(0.3)
+    one.connect(({lab["host"]!r}, 5060))
+end = time.monotonic() + 12
+for count in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()):
+    for name, one in lines.items():
+        one.send((request % (name, count, count)).encode())
+        try:
+            seen[name] += str(int(one.recv(2000)[:7] == b"SIP/2.0"))
+        except socket.timeout:
+            seen[name] += "0"
+    time.sleep(0.2)
+print(seen["UDP"], seen["TCP"])
+"""
+    with ThreadPoolExecutor() as executor:
+        phone = executor.submit(outside_host.run, "python3", "-", given=program)
+        on_lab("sleep 2; grep -v 'comment \"sip ' /etc/nftables.conf >/etc/nftables.conf.labredes-new")
+        on_lab("labredes-firewall apply 3")
+        udp, tcp = phone.result().split()
+    assert re.fullmatch("1+0{3,}1+", udp) and re.match("1+0{3,}", tcp), (udp, tcp)
 
 
 def test_rules_that_would_close_ssh_are_refused(lab_directory, on_lab):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
 
 # A call record as Asterisk writes it.
 RECORD = {
@@ -23,6 +30,25 @@ RECORD = {
 def psql(host, query: str, options: str = "") -> str:
     """The answer to a query by the superuser."""
     return host.check_output(f'cd / && sudo -u postgres psql --no-psqlrc -Atq {options} -d asterisk -c "{query}"')
+
+
+@pytest.fixture(scope="module")
+def converge(lab_directory, ssh_port):
+    """A function that runs the scenario's playbook with other names, and returns its output in one line."""
+    program = Path(sys.executable).with_name("ansible-playbook")
+    command = [program, "molecule/postgresql/converge.yml", "-i", lab_directory / "inventory"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment = {**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+
+    def run(**names: str) -> str:
+        given = json.dumps({"ansible_port": ssh_port, **names})
+        done = subprocess.run(
+            [*command, "-e", given], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:]
+        return re.sub(r"\s+", " ", done.stdout)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +86,42 @@ def test_wrong_password_is_refused(host):
 
 def test_owner_is_no_superuser(host):
     assert psql(host, "SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = 'asterisk'") == "f|f|f"
+
+
+def test_renamed_user_and_table_are_retired_with_their_data(host, converge):
+    login = "SELECT rolcanlogin, rolpassword IS NULL FROM pg_authid WHERE rolname = 'asterisk'"
+    psql(host, "INSERT INTO cdr (calldate, uniqueid) VALUES (now(), 'kept')")
+    renamed = {"labredes_database_user": "records", "labredes_database_table": "calls"}
+    try:
+        output = converge(**renamed)
+        assert "a former role asterisk, which may no longer log in" in output
+        assert "a former table cdr, which stays" in output
+        assert psql(host, login) == "f|t"
+        assert psql(host, "SELECT count(*) FROM cdr WHERE uniqueid = 'kept'") == "1"
+        output = converge(**renamed)
+        assert "changed=0 " in output and "has a former" not in output
+    finally:
+        converge()
+        psql(host, "DELETE FROM cdr WHERE uniqueid = 'kept'; DROP TABLE calls; DROP ROLE records")
+    assert psql(host, login) == "t|f"
+
+
+def test_renamed_database_stays_and_is_reported(host, converge):
+    try:
+        assert "a former database asterisk, which stays" in converge(labredes_database_name="exchange")
+        assert psql(host, "SELECT to_regclass('cdr')") == "cdr"
+    finally:
+        converge()
+        psql(host, "DROP DATABASE exchange")
+
+
+def test_role_of_another_exchange_keeps_its_login(host, converge):
+    """Two exchanges on one server, each with a database and a role of its own."""
+    other = {"labredes_database_name": "branch", "labredes_database_user": "branch"}
+    try:
+        assert "has a former" not in converge(**other)
+        assert "has a former" not in converge()
+        assert psql(host, "SELECT rolcanlogin FROM pg_roles WHERE rolname IN ('asterisk', 'branch')") == "t\nt"
+    finally:
+        psql(host, "DROP DATABASE branch")
+        psql(host, "DROP ROLE branch")
