@@ -52,6 +52,19 @@ FAULTS = {
         },
         "archive: asterisk-18.2.2.tar.gz has no checksum; add its sha256 to release 18.2.2 in",
     ),
+    "incomplete": (
+        {
+            "asterisk_package_release": "18.2.2",
+            "asterisk_package_extra_releases": {
+                "18.2.2": {
+                    "commit": "3fb4c584",
+                    "pjproject": {"version": "2.10"},
+                    "sounds": {"core": "1.6.1", "moh": "2.03"},
+                }
+            },
+        },
+        "incomplete: release 18.2.2 in asterisk_package_extra_releases is incomplete; give its commit (40 hexadecimal",
+    ),
     "database": (
         {"labredes_database_user": "postgres"},
         'database: labredes_database_user is "postgres"; give a name of lower-case letters, digits and underscores',

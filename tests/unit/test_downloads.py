@@ -108,7 +108,7 @@ def test_file_that_cannot_be_verified_stops_all_hosts(controller, upstream, cont
     sentence = re.search(r"b1: a\.tar\.gz could not be downloaded from file:\S+ or (\S+) \((.*)\); allow", output)
     assert sentence and sentence[1] == address and re.search(reason, sentence[2]), output
     # Nothing is changed on the other hosts, which would fail later.
-    others = "b2: the files of its package could not be downloaded; correct the error reported for b1 and run again."
+    others = "b2: the files of its package could not be prepared; correct the error reported for b1 and run again."
     assert others in output
 
 
