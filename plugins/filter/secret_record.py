@@ -24,7 +24,7 @@ def secret_record(found, read, pending=()):
 
 
 def compare_secrets(found, read, rotate=()):
-    """The secrets by name: the administrator's own, generated ones, those that are lacking; and files to replace."""
+    """The names of the administrator's own and of generated secrets, and the files that are lacking or replaced."""
     rotate = set(rotate.replace(" ", "").split(",") if isinstance(rotate, str) else rotate)
     result = {"errors": [secret["error"] for secret in found if secret["error"]]}
     result |= {"own": [], "generated": [], "lacking": [], "replaced": [], "steps": []}
@@ -43,7 +43,7 @@ def compare_secrets(found, read, rotate=()):
             result["replaced"].append(secret["file"])
             result["steps"] += secret["steps"]
         elif not secret["set"] and (differs or (kept.get("provisioned") and not secret["kept"])):
-            result["lacking"].append(name)
+            result["lacking"].append(secret["file"])
     return {**result, "changed": known != new}
 
 
