@@ -1,6 +1,8 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Filters that compare the controller's secrets, as lookup secret inspects them, with the digests on the host."""
 
+from __future__ import annotations
+
 import hmac
 import json
 import secrets
@@ -8,10 +10,9 @@ import secrets
 
 def kept_record(read):
     """The record that the host keeps, from the result of reading it; without one only whether the host was set up."""
-    output = read.get("stdout", "").strip()
-    if output.startswith("{") or read.get("rc"):
-        return json.loads(output)
-    return {"salt": secrets.token_hex(16), "digests": {}, "provisioned": output.startswith("/")}
+    output, none = read.get("stdout", "").strip(), {"salt": secrets.token_hex(16), "digests": {}}
+    kept = output.startswith("{") or read.get("rc")
+    return json.loads(output) if kept else {**none, "provisioned": output.startswith("/")}
 
 
 def secret_record(found, read, pending=()):

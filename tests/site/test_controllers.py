@@ -76,7 +76,7 @@ def test_controller_without_secrets_changes_nothing(second, on_lab):
     assert len(digests) > 8 and not [digest for digest in digests.values() if digest in done.stdout]
 
 
-def test_provisioned_host_without_record_refuses_a_new_controller(second, on_lab):
+def test_host_without_record_refuses_a_new_controller(second, on_lab):
     on_lab(f"mv {RECORD} {RECORD}.kept")
     try:
         done = second.play("--check", "--tags=pbx")
