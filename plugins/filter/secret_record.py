@@ -1,6 +1,8 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Filters that compare the controller's secrets, as lookup secret inspects them, with the digests on the host."""
 
+from __future__ import annotations
+
 import hmac
 import json
 import secrets
@@ -8,10 +10,9 @@ import secrets
 
 def kept_record(read):
     """The record that the host keeps, from the result of reading it; without one only whether the host was set up."""
-    output = read.get("stdout", "").strip()
-    if output.startswith("{") or read.get("rc"):
-        return json.loads(output)
-    return {"salt": secrets.token_hex(16), "digests": {}, "provisioned": output.startswith("/")}
+    output, none = read.get("stdout", "").strip(), {"salt": secrets.token_hex(16), "digests": {}}
+    kept = output.startswith("{") or read.get("rc")
+    return json.loads(output) if kept else {**none, "provisioned": output.startswith("/")}
 
 
 def secret_record(found, read, pending=()):
@@ -24,7 +25,7 @@ def secret_record(found, read, pending=()):
 
 
 def compare_secrets(found, read, rotate=()):
-    """The secrets by name: the administrator's own, generated ones, those that are lacking; and files to replace."""
+    """The names of the administrator's own and of generated secrets, and the files that are lacking or replaced."""
     rotate = set(rotate.replace(" ", "").split(",") if isinstance(rotate, str) else rotate)
     result = {"errors": [secret["error"] for secret in found if secret["error"]]}
     result |= {"own": [], "generated": [], "lacking": [], "replaced": [], "steps": []}
@@ -43,7 +44,7 @@ def compare_secrets(found, read, rotate=()):
             result["replaced"].append(secret["file"])
             result["steps"] += secret["steps"]
         elif not secret["set"] and (differs or (kept.get("provisioned") and not secret["kept"])):
-            result["lacking"].append(name)
+            result["lacking"].append(secret["file"])
     return {**result, "changed": known != new}
 
 

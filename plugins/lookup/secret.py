@@ -33,7 +33,7 @@ options:
   inspect: {description: Return a dictionary of each secret instead., type: bool, default: false}
   generate: {description: Generate a missing one., type: bool, default: true, vars: [{name: __labredes_generate}]}
   replace: {description: Names of secrets to generate anew., type: list, elements: str, default: []}
-  rotate: {description: Names that check mode shows as replaced., type: list, vars: [{name: labredes_rotate_secrets}]}
+  rotate: {description: Check mode replaces these., type: list, elements: str, vars: [{name: labredes_rotate_secrets}]}
 """
 
 RETURN = '_raw: {description: "Secrets, error messages or dictionaries, in the order of the names.", type: list}'

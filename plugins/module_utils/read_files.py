@@ -20,7 +20,7 @@ PROPERTIES = ["ActiveState", "InvocationID", "ExecMainStartTimestampMonotonic", 
 def unit_state(unit):
     """The PROPERTIES of a systemd unit as a dictionary of strings."""
     command = ["systemctl", "show", "--property=" + ",".join(PROPERTIES), unit]
-    output = subprocess.check_output(command, universal_newlines=True, timeout=30)
+    output = subprocess.check_output(command, encoding="utf-8", timeout=30)
     return dict(line.partition("=")[::2] for line in output.splitlines())
 
 

@@ -76,7 +76,7 @@ def test_controller_without_secrets_changes_nothing(second, on_lab):
     assert len(digests) > 8 and not [digest for digest in digests.values() if digest in done.stdout]
 
 
-def test_provisioned_host_without_record_refuses_a_new_controller(second, on_lab):
+def test_host_without_record_refuses_a_new_controller(second, on_lab):
     on_lab(f"mv {RECORD} {RECORD}.kept")
     try:
         done = second.play("--check", "--tags=pbx")
@@ -129,9 +129,10 @@ def test_rotated_database_password_reaches_both_sides(lab_directory, secret, on_
 def test_run_of_another_controller_is_refused(second, lab_directory, on_lab):
     program = Path(sys.executable).with_name("ansible-playbook")
     command = [program, "site.yml", "-i", lab_directory / "inventory", "--skip-tags=upgrade"]
-    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    first = subprocess.Popen(command, cwd=ROOT, **quiet)
     try:
-        sipp.within(30, lambda: on_lab("pgrep -f '^bash -c echo locked' || true"))
+        assert sipp.within(30, lambda: on_lab("pgrep -f '^bash -c echo locked' || true"))
         done = second.play("--tags=pbx")
     finally:
         first.kill()
