@@ -16,7 +16,7 @@ options:
     type: str
     required: true
   directory:
-    description: Existing directory on the host that contains the files.
+    description: Directory on the host that contains the files. One that is missing is created with mode C(0755).
     type: path
     required: true
   files:
@@ -131,6 +131,9 @@ def main():
         if changed:
             diffs.append(difference(path, before, content, item.get("secret")))
         if path in staged:
+            if not os.path.isdir(os.path.dirname(path)):
+                os.makedirs(os.path.dirname(path))
+                os.chmod(os.path.dirname(path), 0o755)
             module.atomic_move(staged[path], path)
         if before is not None or not module.check_mode:
             common = module.load_file_common_arguments(module.params, path=path)
