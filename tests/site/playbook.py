@@ -24,13 +24,13 @@ def play(
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook on the host of a lab directory; the caller checks the exit code.
 
-    options: as of subprocess.run.
+    playbook: or several, separated by spaces. options: as of subprocess.run.
     """
     program = Path(sys.executable).with_name("ansible-playbook")
     # Molecule sets some of Ansible's own variables, such as that for colors; the output is read here.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     return subprocess.run(
-        [program, playbook, "-i", directory / "inventory", *arguments],
+        [program, *playbook.split(), "-i", directory / "inventory", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -15,6 +15,9 @@ from playbook import play
 
 ROOT = Path(__file__).resolve().parents[2]
 GONE, SILENT = "6004", "6005"  # the phone that is taken out, and the one that loses its mailbox
+PBX = "playbooks/pbx.yml"
+BOTH = f"playbooks/asterisk.yml {PBX}"
+FROM_HERE = "--start-at-task=List what is kept under each number"
 SPOOL = "/var/spool/asterisk/voicemail"
 ARCHIVE = "/var/lib/labredes/archive"
 # A caller's message, the PIN that the user set by phone, and a greeting.
@@ -44,10 +47,10 @@ class Site:
         (file,) = Path(exchange.directory, "secrets").glob("*/phone_6001")
         self.directory = file.parent
 
-    def run(self, tags: str, *options: str, **data: object) -> str:
-        """Run site.yml with other data, and return its output in one line."""
+    def run(self, playbooks: str, *options: str, **data: object) -> str:
+        """Run playbooks, which is quicker than tags of site.yml, with other data; returns their output in one line."""
         self.exchange.data = {"other than": "the inventory's"}  # so that the next test has that again
-        done = play(self.exchange.directory, f"--tags={tags}", *options, "-e", json.dumps(data), seconds=120)
+        done = play(self.exchange.directory, *options, "-e", json.dumps(data), playbook=playbooks, seconds=120)
         assert done.returncode == 0, done.stdout[-3000:]
         return re.sub(r"\s+", " ", done.stdout)
 
@@ -120,7 +123,7 @@ def story(exchange, on_lab, lab, prompts) -> dict:
         )
         stack.callback(on_lab, f"cd {SPOOL} && rm -rf elsewhere from-internal/notes from-internal/6001")
         here.run(
-            "asterisk,pbx",
+            BOTH,
             pbx_phones=[*phones, {"number": GONE, "name": "First Owner", "agent": "First Agent"}, silent],
             pbx_queues=[
                 {"name": "ColaUno", "number": "8001", "agents": ["6001", "6002", "6003"]},
@@ -137,13 +140,13 @@ def story(exchange, on_lab, lab, prompts) -> dict:
         account = sipp.Account(GONE, password, lab["host"], lab["sip"]["udp"])
         agent = use(here, account, stack, prompts)
         seen["before"] = here.state()
-        seen["check"] = here.run("pbx", "--check", pbx_phones=phones)
+        seen["check"] = here.run(PBX, "--check", FROM_HERE, ansible_port=lab["ssh"]["port"], pbx_phones=phones)
         seen["unchanged"] = here.state()
-        seen["run"] = here.run("asterisk,pbx", pbx_phones=[*phones, {**silent, "mailbox": False}])
+        seen["run"] = here.run(BOTH, pbx_phones=[*phones, {**silent, "mailbox": False}])
         seen["after"] = here.state()
         seen["agent"], seen["sessions"] = agent.ended(), here.sessions()
         here.run(
-            "pbx",
+            PBX,
             pbx_phones=[*phones, {"number": GONE, "name": "Second Owner"}, silent],
             labredes_sip_transports=["udp", "tcp", "wss"],
         )

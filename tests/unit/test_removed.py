@@ -66,11 +66,11 @@ def kept(tmp_path):
     program.write_text(f"#!/bin/sh\ncase $2 in d*) cat <<'E'\n{DATABASE}E\n;; *) cat <<'E'\n{QUEUES}E\n;; esac\n")
     program.chmod(0o755)
     tasks = yaml.safe_load((rendering.ROLES / "pbx/tasks/removed.yml").read_text())
-    (command,) = (task["ansible.builtin.shell"]["cmd"] for task in tasks if "ansible.builtin.shell" in task)
+    (command,) = (task["ansible.builtin.raw"] for task in tasks if "ansible.builtin.raw" in task)
     command = command.replace("{{ __pbx_mail }}", str(tmp_path / "mail"))
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     return subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, env=path, check=True
+        ["sh", "-c", command], capture_output=True, text=True, env=path, check=True
     ).stdout.splitlines()
 
 
