@@ -10,9 +10,7 @@ import json
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import quote, urlsplit
 
-
-class AsteriskError(Exception):
-    """What went wrong, as one sentence without its full stop."""
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError
 
 
 class Ari:

@@ -5,11 +5,9 @@ Both have the form {kind: {name: {setting: value}}}. Runs on Python 3.6 and late
 """
 
 import re
-from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired, run
 
-from ansible_collections.labredes.pbx.plugins.module_utils.ari import AsteriskError
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import cli
 
-ASTERISK = "/usr/sbin/asterisk"
 QUEUE = r"^(?P<name>\S+) +has \d+ calls .* in '(?P<strategy>\w+)' strategy"
 MEMBER = r"^ {6}(?:(?P<membername>.*) \()?(?P<name>[^\s()/]+/[^\s()]+)(?!.*\(dynamic\))"  # not who joined by phone
 CONTEXT = r"^\[ Context '(.+?)' created by"
@@ -30,19 +28,6 @@ LISTS = (
     ("conference user", "confbridge show profile users", r"^(?P<name>exchange_\S+)$", None),
 )
 OBJECTS = ("endpoint", "auth", "aor", "transport")  # whose settings ARI shows
-
-
-def cli(command, seconds):
-    """The output of a command of Asterisk's CLI."""
-    cure = "restart it by `systemctl restart asterisk`, and see `journalctl -u asterisk`"
-    try:
-        done = run([ASTERISK, "-rx", command], stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, timeout=seconds)
-    except TimeoutExpired:
-        raise AsteriskError(f"Asterisk did not answer on its control socket within {seconds:g} s; {cure}") from None
-    output = done.stdout.decode("utf-8", "replace")
-    if done.returncode:
-        raise AsteriskError(f"Asterisk does not run or refuses its control socket ({' '.join(output.split())}); {cure}")
-    return output
 
 
 def parse(text, item, heading=None):

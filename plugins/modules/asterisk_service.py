@@ -60,7 +60,7 @@ import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import CliError, cli, wait_until_booted
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, cli
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, unit_state
 
 UNIT = "asterisk.service"
@@ -87,12 +87,12 @@ class Service:
             subprocess.check_output(command, stderr=subprocess.STDOUT, timeout=self.seconds)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             problem = f"Asterisk does not {verb} within {self.seconds} s; see journalctl --unit=asterisk"
-            raise CliError(problem + self.errors(every=True)) from None
-        wait_until_booted(self.seconds)
+            raise AsteriskError(problem + self.errors(every=True)) from None
+        cli("core waitfullybooted", self.seconds)
         time.sleep(LOGGED)
         errors = self.errors()
         if errors:
-            raise CliError(f"Asterisk started with errors in its files:{errors}")
+            raise AsteriskError(f"Asterisk started with errors in its files:{errors}")
 
     def reload(self, name):
         """Reload a module and read the answer."""
@@ -104,7 +104,7 @@ class Service:
         time.sleep(LOGGED)
         errors = self.errors()
         if "reloaded successfully" not in answer or errors:
-            raise CliError(f"Asterisk did not take its new files: {' '.join(answer.split())}{errors}")
+            raise AsteriskError(f"Asterisk did not take its new files: {' '.join(answer.split())}{errors}")
 
     def errors(self, every=False):
         """What Asterisk has logged since the beginning: errors of its configuration, or every error."""
@@ -137,7 +137,7 @@ def main():
     )
     try:
         module.exit_json(**apply(module))
-    except CliError as problem:
+    except AsteriskError as problem:
         module.fail_json(msg=f"{problem}.")
 
 
@@ -152,7 +152,7 @@ def apply(module):
     if not active and not module.params["start"]:
         return {"changed": False, "action": "", "files": [], "modules": []}
     if active and not module.check_mode:
-        wait_until_booted(service.seconds)
+        cli("core waitfullybooted", service.seconds)
     unread = files.unread(state) if active else []
     modules = {readers[path] for path in unread}
     if not os.path.exists(service.log):

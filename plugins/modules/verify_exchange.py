@@ -55,7 +55,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.labredes.pbx.plugins.module_utils import running_exchange as exchange
-from ansible_collections.labredes.pbx.plugins.module_utils.ari import Ari, AsteriskError
+from ansible_collections.labredes.pbx.plugins.module_utils.ari import Ari
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, cli
 from ansible_collections.labredes.pbx.plugins.module_utils.call_records import CallRecords, DatabaseError
 from ansible_collections.labredes.pbx.plugins.module_utils.cleanup_process import CleanupProcess
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
@@ -88,7 +89,7 @@ class Verification:
 
     def check(self):
         """Fail at once where nothing can be proved; remove what an earlier run on the exchange of this name left."""
-        exchange.cli("core waitfullybooted", self.seconds)
+        cli("core waitfullybooted", self.seconds)
         self.name = self.ari.request("GET", "/asterisk/info?only=config")["config"]["name"] + "-"
         self.records.query(REMOVE, self.name)
         self._remove_endpoints()
@@ -193,7 +194,7 @@ class Verification:
             if not channels:
                 break
             time.sleep(0.1)
-        registered = exchange.cli("database show registrar/contact", self.seconds / 2)
+        registered = cli("database show registrar/contact", self.seconds / 2)
         for contact in re.findall(r"/registrar/contact/(verify-\w+;@\w+)", registered):
             self.ari.object("DELETE", "contact", contact)
         for name in [CALLER] + list(CALLEES.values()):

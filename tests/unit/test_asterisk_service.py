@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
-from ansible_collections.labredes.pbx.plugins.module_utils import read_files
+from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli, read_files
 from ansible_collections.labredes.pbx.plugins.modules import asterisk_service
 
 SYSTEMCTL = """#!/bin/sh
@@ -85,6 +85,7 @@ def engine(tmp_path, monkeypatch) -> Engine:
     """An Asterisk that runs and has read all its files."""
     monkeypatch.setattr(read_files, "DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setattr(read_files.ReadFiles.__init__, "__defaults__", (str(tmp_path / "run"),))
+    monkeypatch.setattr(asterisk_cli, "ASTERISK", str(tmp_path / "bin/asterisk"))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     engine = Engine(tmp_path)
     time.sleep(0.02)
@@ -190,12 +191,10 @@ def test_error_logged_during_a_reload_fails_the_run(engine, run):
 def test_hung_asterisk_fails_within_the_timeout(engine, run):
     (engine.path / "hung").touch()
     start = time.monotonic()
-    assert "did not answer `core waitfullybooted` within 1 s" in run()["msg"]
+    assert "did not answer on its control socket within 1 s" in run()["msg"]
     assert time.monotonic() - start < 3
 
 
 def test_refused_control_socket_fails(engine, run):
-    (engine.path / "booted").write_text(
-        "Unable to connect to remote asterisk (does /run/asterisk/asterisk.ctl exist?)\n"
-    )
-    assert "control socket does not answer" in run()["msg"]
+    (engine.path / "bin/asterisk").write_text("#!/bin/sh\necho Unable to connect to remote asterisk\nexit 1\n")
+    assert "refuses its control socket (Unable to connect to remote asterisk)" in run()["msg"]

@@ -6,7 +6,7 @@ import asterisk_files
 import pytest
 import rendering
 import yaml
-from ansible_collections.labredes.pbx.plugins.module_utils import running_exchange
+from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli, running_exchange
 from test_dialplan import steps
 
 ENDPOINTS = """
@@ -222,18 +222,18 @@ def test_frozen_asterisk_is_given_up_in_time(monkeypatch, tmp_path):
     program = tmp_path / "asterisk"
     program.write_text("#!/bin/sh\nexec sleep 9\n")
     program.chmod(0o755)
-    monkeypatch.setattr(running_exchange, "ASTERISK", str(program))
-    with pytest.raises(running_exchange.AsteriskError, match=r"within 0.2 s; restart it by `systemctl restart"):
-        running_exchange.cli("queue show", 0.2)
+    monkeypatch.setattr(asterisk_cli, "ASTERISK", str(program))
+    with pytest.raises(asterisk_cli.AsteriskError, match=r"within 0.2 s; restart it by `systemctl restart"):
+        asterisk_cli.cli("queue show", 0.2)
 
 
 def test_asterisk_that_cannot_be_reached_is_named(monkeypatch, tmp_path):
     program = tmp_path / "asterisk"
     program.write_text("#!/bin/sh\necho Unable to connect >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(running_exchange, "ASTERISK", str(program))
-    with pytest.raises(running_exchange.AsteriskError, match=r"control socket \(Unable to connect\); restart it"):
-        running_exchange.cli("queue show", 2)
+    monkeypatch.setattr(asterisk_cli, "ASTERISK", str(program))
+    with pytest.raises(asterisk_cli.AsteriskError, match=r"control socket \(Unable to connect\); restart it"):
+        asterisk_cli.cli("queue show", 2)
 
 
 @pytest.fixture(scope="module", params=["defaults", "unusual"])

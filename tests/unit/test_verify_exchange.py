@@ -12,7 +12,7 @@ from concurrent.futures import Future
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible_collections.labredes.pbx.plugins.module_utils import running_exchange
+from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli, running_exchange
 from ansible_collections.labredes.pbx.plugins.modules import verify_exchange
 
 GOOD = {"src": "verify", "dst": "verify-udp", "disposition": "ANSWERED", "billsec": 1}
@@ -76,7 +76,8 @@ def options(**more):
 def cli(monkeypatch):
     """The answers of Asterisk's CLI by command; every other command has an empty answer."""
     answers = {}
-    monkeypatch.setattr(running_exchange, "cli", lambda command, _seconds: answers.get(command, ""))
+    for module in (running_exchange, verify_exchange):
+        monkeypatch.setattr(module, "cli", lambda command, _seconds: answers.get(command, ""))
     return answers
 
 
@@ -117,7 +118,7 @@ def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys, cli):
 
 
 def test_asterisk_that_does_not_run_is_named_first(monkeypatch, capsys):
-    monkeypatch.setattr(running_exchange, "ASTERISK", "/bin/false")
+    monkeypatch.setattr(asterisk_cli, "ASTERISK", "/bin/false")
     result = run(monkeypatch, capsys)
     assert re.fullmatch(r"verify: Asterisk does not run or refuses [^.]*\.", result["msg"]), result["msg"]
 
