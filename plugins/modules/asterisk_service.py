@@ -154,6 +154,8 @@ def apply(module):
     if active and not module.check_mode:
         cli("core waitfullybooted", service.seconds)
     unread = files.unread(state) if active else []
+    # In the order of the files: a mailbox is not reported to a phone that is not there yet.
+    order = [*readers.values(), "logger"]
     modules = {readers[path] for path in unread}
     if not os.path.exists(service.log):
         modules.add("logger")
@@ -161,7 +163,7 @@ def apply(module):
     if not active or new_unit or missing or None in modules:
         action, reloads = "restarted" if active else "started", []
     else:
-        action, reloads = "reloaded" if modules else "", sorted(modules)
+        action, reloads = "reloaded" if modules else "", sorted(modules, key=order.index)
     if not module.check_mode:
         if action in ("started", "restarted"):
             if new_unit:

@@ -61,7 +61,7 @@ class Exchange:
         self.data = data
         done = play(self.directory, "--tags=pbx", "--diff", "-e", json.dumps(data), seconds=120)
         assert done.returncode == 0, done.stdout[-3000:]
-        reloaded = " ".join(RELOADS.findall(done.stdout)).split()
+        reloaded = sorted(" ".join(RELOADS.findall(done.stdout)).split())
         return Run(max(map(int, re.findall(r"changed=(\d+)", done.stdout))), reloaded)
 
     def ensure(self, **data: object) -> None:

@@ -63,7 +63,6 @@ class Talk:
 
     caller, callee: the Outcome of each SIPp (callee None: no SIPp was to answer).
     sent: frames each party sent. caller_heard, callee_heard: frames received from the other party, without duplicates.
-    prompt: packets the caller received that neither party sent, such as an announcement.
     """
 
     caller: Outcome
@@ -71,7 +70,6 @@ class Talk:
     sent: int
     caller_heard: int
     callee_heard: int
-    prompt: int
 
 
 def register(account: Account, local_port: int, expires: int = 120) -> Outcome:
@@ -115,7 +113,6 @@ def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Acco
             caller.stream.sent,
             len(caller.stream.received),
             len(answerer.stream.received) if answerer else 0,
-            caller.stream.strangers,
         )
 
 
@@ -125,7 +122,7 @@ class Leg:
     def __init__(self, stack: ExitStack, host: str):
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.stream = Stream(local_address(host))
-        stack.callback(self.stream.close)
+        stack.callback(self.stream.socket.close)
         self.stack = stack
 
     def start(self, account: Account, local_port: int, scenario: str, service: str, *more: str) -> None:
