@@ -28,15 +28,17 @@ import inventory
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-def ansible(directory: pathlib.Path, *arguments: str | pathlib.Path, quiet: bool = False) -> None:
-    """Run playbooks on the lab's inventory in one run; shows their output unless `quiet`."""
+def ansible(directory: pathlib.Path, *arguments: str | pathlib.Path, quiet: bool = False) -> str:
+    """Run playbooks on the lab's inventory in one run; shows their output, or returns it if `quiet`."""
     program = pathlib.Path(sys.executable).parent / "ansible-playbook"
     command = [program if program.exists() else "ansible-playbook", "-i", directory / "inventory", *arguments]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     if quiet:
-        run(command, timeout=300, cwd=ROOT, env=environment)
-    elif code := subprocess.run(command, cwd=ROOT, env=environment).returncode:
+        done = run(command, timeout=300, cwd=ROOT, env=environment)
+        return done.stderr + done.stdout
+    if code := subprocess.run(command, cwd=ROOT, env=environment).returncode:
         raise LabError(f"ansible-playbook ended with exit code {code}; its last task says why")
+    return ""
 
 
 def create(options: argparse.Namespace) -> None:
@@ -78,7 +80,9 @@ def describe(directory: pathlib.Path, *first: pathlib.Path) -> dict[str, Any]:
     """The output of lab/info.yml, run after other playbooks if any: {'info': …, 'dial': …}."""
     with tempfile.TemporaryDirectory(prefix="labredes-info-") as temporary:
         answer = pathlib.Path(temporary) / "info.json"
-        ansible(directory, *first, ROOT / "lab/info.yml", "-e", f"lab_info_file={answer}", quiet=not first)
+        output = ansible(directory, *first, ROOT / "lab/info.yml", "-e", f"lab_info_file={answer}", quiet=not first)
+        if not answer.exists():
+            raise LabError(f"lab/info.yml has nothing to say of the hosts in {directory}/inventory:\n{output}")
         described = json.loads(answer.read_text())
     _, address, _ = inventory.read(directory)
     ssh = {"port": host.port(address, directory), "user": host.ADMIN, "key_file": f"{directory}/key"}
