@@ -20,7 +20,7 @@ def test_file_that_asterisk_refuses_fails_each_run(lab_directory, on_lab):
     """Asterisk keeps the former phones and answers that it has reloaded successfully."""
     bad = {"labredes_validated": True, "pbx_codecs": ["nonsense"]}
     for _run in range(2):
-        done = play(lab_directory, "--tags=pbx", "-e", json.dumps(bad))
+        done = play(lab_directory, "-e", json.dumps(bad), playbook="playbooks/pbx.yml")
         assert done.returncode and "Could not create an object of type 'endpoint'" in done.stdout, done.stdout[-3000:]
     assert "ulaw" in on_lab("asterisk -rx 'pjsip show endpoint 6001'")
 
