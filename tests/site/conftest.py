@@ -132,9 +132,12 @@ def on_lab(lab):
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def database(lab):
-    """An autocommitting connection to the lab's database, with its password, from the lab host itself."""
+    """An autocommitting connection to the lab's database, with its password, from the lab host itself.
+
+    Another one for each module, since some tests restart PostgreSQL.
+    """
     settings = lab["database"]
     with socket.create_server(("127.0.0.1", 0)) as relay:
         threading.Thread(target=_relay, args=(relay, lab, settings["host"], settings["port"]), daemon=True).start()
