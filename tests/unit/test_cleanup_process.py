@@ -13,7 +13,8 @@ import rendering
 from ansible_collections.labredes.pbx.plugins.module_utils.cleanup_process import CleanupProcess
 
 PARENT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.labredes.pbx.plugins.module_utils.cleanup_process import CleanupProcess
 kept = CleanupProcess(lambda: [open(sys.argv[2], "w").close()])
