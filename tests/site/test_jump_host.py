@@ -10,7 +10,7 @@ import pytest
 import inventory
 
 CONFIG = """
-Host exchange
+Host {name}
     HostName {lab}
     Port 2
     ProxyJump jump
@@ -27,17 +27,16 @@ Host *
 
 @pytest.fixture(name="behind")
 def fixture_behind(lab_directory, lab, outside_host, tmp_path):
-    """A directory with an inventory that names the lab host as exchange, behind the outside host."""
+    """A directory with an inventory with nothing but the name of the lab host, which is behind the outside host."""
     start = "ssh-keygen -A; install -d /run/sshd ~admin/.ssh; cat > ~admin/.ssh/authorized_keys; /usr/sbin/sshd"
     outside_host.run("sh", "-c", start, given=(lab_directory / "key.pub").read_text())
     found = json.loads(inventory.path(lab_directory).read_text().removeprefix("---"))
-    ((_name, variables),) = found["pbx"]["hosts"].items()
+    ((name, variables),) = found["pbx"]["hosts"].items()
     (tmp_path / "config").write_text(
-        CONFIG.format(lab=lab["host"], jump=outside_host.address, directory=lab_directory.resolve())
+        CONFIG.format(name=name, lab=lab["host"], jump=outside_host.address, directory=lab_directory.resolve())
     )
     del variables["ansible_host"], variables["ansible_user"], variables["ansible_ssh_private_key_file"]
     variables["ansible_ssh_common_args"] = f"-F {tmp_path}/config"
-    found["pbx"]["hosts"] = {"exchange": variables}
     (tmp_path / "inventory").mkdir()
     (tmp_path / "inventory/hosts.json").write_text(json.dumps(found))
     yield tmp_path
