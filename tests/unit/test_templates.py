@@ -32,7 +32,7 @@ LATER_THAN_SYSTEMD_237 = {
     "ProcSubset",
 }
 # Shown to users as it is, so without a comment.
-UNSIGNED = {"/etc/issue"}
+UNSIGNED = {"/etc/issue", "/etc/issue.net"}
 # Keywords that sshd_config may contain more than once.
 REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
 NOT_IN_OPENSSH_76 = {
@@ -318,7 +318,7 @@ CHECKERS = {
     r"/etc/security/limits\.d/[0-9a-z-]+\.conf": limits_conf,
     r"/etc/modprobe\.d/[0-9a-z-]+\.conf": modprobe_conf,
     r"/etc/profile\.d/[a-z-]+\.sh": profile,
-    r"/etc/issue": words,
+    r"/etc/issue(\.net)?": words,
     r"/etc/logrotate\.d/[a-z-]+": logrotate,
     r"/etc/apt/apt\.conf\.d/[0-9a-z-]+": apt_conf,
     r"/etc/ssh/sshd_config": sshd_config,
