@@ -80,13 +80,16 @@ class Service:
         self.seconds, self.log = seconds, log
         self.logged = os.path.getsize(log) if os.path.exists(log) else 0
 
-    def systemctl(self, verb):
-        """Start or restart the unit and wait until Asterisk has loaded its modules."""
-        command = ["systemctl", verb, UNIT]
+    def restart(self):
+        """Start the unit anew and wait until Asterisk has loaded its modules.
+
+        Not by `systemctl start`, which would wait for a unit that fails to start again and again.
+        """
+        command = ["systemctl", "restart", UNIT]
         try:
             subprocess.check_output(command, stderr=subprocess.STDOUT, timeout=self.seconds)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-            problem = f"Asterisk does not {verb} within {self.seconds} s; see journalctl --unit=asterisk"
+            problem = f"Asterisk does not restart within {self.seconds} s; see journalctl --unit=asterisk"
             raise AsteriskError(problem + self.errors(every=True)) from None
         cli("core waitfullybooted", self.seconds)
         time.sleep(LOGGED)
@@ -168,8 +171,7 @@ def apply(module):
         if action in ("started", "restarted"):
             if new_unit:
                 module.run_command(["systemctl", "daemon-reload"], check_rc=True)
-            # Not `start`, which would wait for a unit that fails to start again and again.
-            service.systemctl("restart")
+            service.restart()
             state = unit_state(UNIT)
         for path in set(unread).intersection(configuration) if reloads else []:
             files.touch(path)
