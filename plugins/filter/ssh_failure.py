@@ -46,6 +46,10 @@ CAUSES = (
         "the connection through its jump host failed ({jump}); check `ssh {address}` and ProxyJump in ~/.ssh/config.",
     ),
     (
+        r"terminating, \d+ bad configuration options",
+        "ssh refuses its configuration ({configuration}); correct that line.",
+    ),
+    (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
         "its host key is not the one known; if the host was made anew, remove the old key with "
         "`ssh-keygen -R '{known_as}'`, else somebody may be in between.",
@@ -110,6 +114,7 @@ def ssh_failure(failures, name, address=None, user=None, python=None):
         user=user or "the connecting user",
         detail=_detail(text),
         jump=_detail(text.partition("kex_exchange_identification")[0]),
+        configuration=_detail(re.split(r"\S*: terminating, ", text)[0]),
         python=python or "/usr/bin/python3",
         address=address,
         port=port,

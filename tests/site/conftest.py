@@ -171,7 +171,7 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
             )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outside_host(lab_directory, lab) -> OutsideHost:
     """A second machine on the lab's network, in no administrator's network."""
     with OutsideHost(lab_directory) as machine:

@@ -41,8 +41,10 @@ class OutsideHost:
 
     @property
     def address(self) -> str:
-        """Its IPv4 address."""
-        return host.address(self.name)
+        """Its IPv4 address; an error if the container has ended."""
+        found = host.address(self.name)
+        assert found, host.inspect(self.name, "{{json .State}}") or f"container {self.name} is gone"
+        return found
 
     def run(self, *command: str, given: str = "", seconds: float = 60) -> str:
         """Run a command there and return its output, whatever its exit code; `given` is its input."""

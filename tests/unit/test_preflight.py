@@ -105,6 +105,11 @@ def test_lock_ends_when_its_run_is_killed(take, run):
         ("Connection to UNKNOWN port 65535 timed out", "nothing answers SSH on port 3524;"),
         ("Connection reset by 192.0.2.1 port 3524", "closed the connection"),
         ("OSError: [Errno 28] No space left on device", "disk is full"),
+        (
+            'Failed to connect: /home/ana/.ssh/config line 2: no argument after keyword "hostname"\n'
+            "/home/ana/.ssh/config: terminating, 1 bad configuration options",
+            "/home/ana/.ssh/config line 2: no argument after keyword",
+        ),
         ("something never seen", "pbx1 (192.0.2.1): something never seen."),
     ],
 )
