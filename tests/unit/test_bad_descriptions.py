@@ -86,7 +86,7 @@ FAULTS = {
     "key": ({"pbx_phones": [{"name": "Ana"}]}, "missing required arguments: number found in pbx_phones"),
     "subkey": (
         {"pbx_phones": [{**PHONE, "nmae": "Eva"}]},
-        "pbx_phones.nmae. Supported parameters include: agent, email, mailbox, name, number, pager, password, pin,",
+        "pbx_phones.nmae. Supported parameters include: agent, devices,",
     ),
     "spelling": (
         {"pbx_phonse": [PHONE]},
