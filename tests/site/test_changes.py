@@ -7,7 +7,7 @@ import secrets
 import ssl
 import time
 from datetime import datetime, timedelta
-from email import message_from_string, policy
+from email import message_from_bytes, policy
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -163,7 +163,7 @@ def test_unanswered_call_leaves_a_message_and_lights_the_lamp(changed, telephone
         ("6001", NEW, "VoiceMail", "ANSWERED"),
     ]
     assert len({row["uniqueid"] for row in rows}) == 1, rows
-    mail = message_from_string(on_lab(f"cat {MAIL} && rm {MAIL}"), policy=policy.default)
+    mail = message_from_bytes(on_lab(f"cat {MAIL} && rm {MAIL}").encode(), policy=policy.default)
     assert mail["Subject"] == 'Mensaje nuevo de "Paquito Txokolatero" <6001>'
     text = mail.get_content()
     assert "Portería:" in text and f"El buzón {NEW} tiene" in text, text
