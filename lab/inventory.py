@@ -34,6 +34,7 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
         "sshd_allow_users": [ADMIN],
         "labredes_sip_transports": ["udp", "tcp", "tls", "wss"],
         "labredes_wss_networks": ["0.0.0.0/0", "::/0"],
+        "asterisk_ami_users": [{"name": "lab", "write": ["system", "call", "agent", "user", "config", "command"]}],
     }
     # The optional groups are empty: the host builds its package and keeps its records itself.
     content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}

@@ -10,8 +10,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 NUMBER = re.compile(r"[0-9]{2,10}\Z")
 CODE = re.compile(r"[*#]?[0-9]{2,10}\Z")
 CHOICE = re.compile(r"[0-9]{1,4}\Z")
-# Characters that end a value, start a comment, or are expanded in Asterisk's configuration files.
-SPECIAL = re.compile(r'["\\;<>\[\]{}$`\x00-\x1f\x7f]')
+# Characters that Asterisk expands, or that end the value of a caller ID; templates escape quotes and semicolons.
+SPECIAL = re.compile(r"[\\<>\[\]{}$`\x00-\x1f\x7f]")
 NAME_BYTES = 79  # the column of a call record holds 80 bytes, the terminating zero included
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\Z")
 WORD = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
@@ -54,7 +54,8 @@ def number_problems(numbers):
 def field_problems(entry, key, value, kind):
     """Sentences about a value that would break a configuration file; kind is email, word, name or agent."""
     value, problem = str(value), None
-    special = SPECIAL.search(value) or (kind == "agent" and re.search(r"[,|]", value))
+    # A | separates the columns of the queues' log, which names the agent.
+    special = SPECIAL.search(value) or (kind == "agent" and re.search(r"\|", value))
     if kind == "email" and not EMAIL.match(value):
         problem = "is not an e-mail address; correct it or leave it out."
     elif kind == "word" and not WORD.match(value):

@@ -34,11 +34,15 @@ def identity(path):
 
 
 class ReadFiles:
-    """The files of one unit as they are at this moment. directory: where the notes are kept."""
+    """The files of one unit as they are at this moment. directory: where the notes are kept.
+
+    paths: a list, or a dictionary that gives a path several names, one for each part of the service that reads it.
+    """
 
     def __init__(self, unit, paths, directory=DIRECTORY):
         self.note = os.path.join(directory, unit + ".json")
-        self.found = {path: identity(path) for path in paths}
+        names = paths if isinstance(paths, dict) else dict(zip(paths, paths))
+        self.found = {name: identity(path) for name, path in names.items()}
 
     def unread(self, state):
         """The paths that the service, active and with this unit_state(), has not read as they were found."""

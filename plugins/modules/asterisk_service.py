@@ -148,9 +148,12 @@ def apply(module):
     """Start, restart or reload; returns the module's result."""
     service = Service(module.params["timeout"], module.params["log"])
     configuration = {os.path.join(module.params["directory"], item["name"]): item for item in module.params["files"]}
-    readers = {also: item.get("reload") for item in configuration.values() for also in item.get("also", [])}
-    readers.update({path: item.get("reload") for path, item in configuration.items()})
-    files, state = ReadFiles(UNIT, readers), unit_state(UNIT)
+    paths, readers = {path: path for path in configuration}, {}
+    for path, item in configuration.items():
+        readers[path] = item.get("reload")
+        for also in item.get("also", []):  # several modules may read the same certificate, each when it is reloaded
+            paths[f"{also} ({readers[path]})"], readers[f"{also} ({readers[path]})"] = also, readers[path]
+    files, state = ReadFiles(UNIT, paths), unit_state(UNIT)
     active, new_unit = state["ActiveState"] == "active", state["NeedDaemonReload"] == "yes"
     if not active and not module.params["start"]:
         return {"changed": False, "action": "", "files": [], "modules": []}
@@ -173,11 +176,12 @@ def apply(module):
                 module.run_command(["systemctl", "daemon-reload"], check_rc=True)
             service.restart()
             state = unit_state(UNIT)
-        for path in set(unread).intersection(configuration) if reloads else []:
-            files.touch(path)
         for name in reloads:
+            read = [path for path in readers if readers[path] == name]
+            for path in set(read).intersection(configuration):
+                files.touch(path)
             service.reload(name)
-            files.save(state, [path for path in readers if readers[path] == name])
+            files.save(state, read)
         files.save(state, readers)
     diff = {"prepared": f"asterisk.service: {' '.join([action, *reloads])}\n"} if action else {}
     return {"changed": bool(action), "action": action, "files": unread, "modules": reloads, "diff": diff}

@@ -66,7 +66,6 @@ SET_BY_TASKS = {
         {"name": "ami", "protocol": "tcp", "ports": [5038], "networks": []},
         {"name": "postgresql", "protocol": "tcp", "ports": [], "networks": ["192.0.2.0/24"]},
     ],
-    "__pbx_certificate": {"stat": {"exists": True, "checksum": "0" * 64}},
 }
 
 # As far from the defaults as a description may be.
