@@ -127,6 +127,23 @@ def test_changed_file_reloads_its_module_once(engine, run):
     assert (run()["changed"], engine.commands()) == (False, [])
 
 
+def test_renewed_certificate_reloads_each_of_its_readers(engine, run):
+    """Though each is reloaded by a run of its own; Asterisk reads a file again only if its time is new."""
+    certificate = str(engine.path / "certificate.pem")
+    engine.write("certificate.pem")
+    readers = [
+        {"name": "http.conf", "reload": "http", "also": [certificate]},
+        {"name": "queues.conf", "reload": "res_pjsip", "also": [certificate]},
+    ]
+    for reader in readers:
+        engine.answer(f"Module '{reader['reload']}' reloaded successfully.")
+        old = os.stat(engine.path / reader["name"]).st_mtime_ns
+        done = run(files=[reader])
+        assert (done["modules"], done["files"]) == ([reader["reload"]], [f"{certificate} ({reader['reload']})"])
+        assert os.stat(engine.path / reader["name"]).st_mtime_ns > old
+        assert run(files=[reader])["changed"] is False
+
+
 def test_file_read_at_start_restarts_once(engine, run):
     engine.write("modules.conf")
     engine.write("queues.conf")

@@ -195,15 +195,15 @@ def test_damage_is_repaired(host, keys, damage):
     assert host.bundled() == host.fingerprint()
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(
-    ("program", "words"),
+    ("program", "words", "moment"),
     [
-        ("openssl", "req -new"),
-        ("mv", "/certificate.pem"),
-        ("openssl", "-export"),
-        ("chown", "/certificate.p12"),
-        ("mv", "/certificate.p12"),
+        ("openssl", "req -new", "before"),
+        ("mv", "/certificate.pem", "before"),
+        ("mv", "/certificate.pem", "after"),
+        ("openssl", "-export", "before"),
+        ("chown", "/certificate.p12", "after"),
+        ("mv", "/certificate.p12", "before"),
     ],
 )
 def test_killed_run_leaves_whole_files_and_is_completed(host, program, words, moment):
@@ -270,3 +270,77 @@ def test_unusable_own_certificate_is_an_error(own, keys, fault, sentence):
         own.write("fullchain1.pem", "text\n")
     failed = own.run(code=1).stderr
     assert failed.startswith("<3>") and sentence in failed
+
+
+@pytest.fixture
+def asterisk(tmp_path, keys):
+    """A function that runs the script which has Asterisk read a new certificate, against programs that answer for it.
+
+    read: whether its user may read it; takes: whether a reload makes it serve the new one. Returns the exit code, what
+    was said, and the commands that Asterisk got.
+    """
+    (tmp_path / "key.pem").write_text(keys[0])
+    for name in ("old", "certificate"):
+        openssl(
+            *("req", "-x509", "-new", "-key", tmp_path / "key.pem", "-subj", f"/CN={name}"),
+            *("-out", tmp_path / f"{name}.pem"),
+        )
+    programs = {
+        "ss": "echo 'LISTEN 0 10 0.0.0.0:5061 0.0.0.0:*'; echo 'LISTEN 0 10 [::]:5061 [::]:*'",
+        "timeout": 'echo "$5" >>addresses; cat served',
+        "runuser": 'shift 3; [ -e read ] && exec "$@"',
+        "asterisk": 'echo "$2" >>commands; [ ! -e takes ] || cp certificate.pem served',
+        "sleep": "",
+        "touch": 'echo "$@" >>touched',
+    }
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\ncd {tmp_path}\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    description = {
+        "labredes_tls_certificate": f"{tmp_path}/certificate.pem",
+        "labredes_tls_key": f"{tmp_path}/key.pem",
+        "labredes_sip_transports": ["tls"],
+    }
+    known = {**rendering.variables(rendering.FACTS["Debian 12"], description, tmp_path, "asterisk")}
+    script = rendering.render(rendering.ROLES / f"asterisk/templates/usr/local/sbin/{TEMPLATE.stem}-asterisk.j2", known)
+
+    def run(serves: str, read: bool = True, takes: bool = True) -> tuple[int, str, list[str]]:
+        shutil.copy(tmp_path / f"{serves}.pem", tmp_path / "served")
+        for name, there in {"read": read, "takes": takes}.items():
+            if there:
+                (tmp_path / name).touch()
+        done = subprocess.run(
+            ["sh", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+        )
+        log = tmp_path / "commands"
+        return done.returncode, done.stderr, log.read_text().splitlines() if log.exists() else []
+
+    run.addresses = tmp_path / "addresses"
+    return run
+
+
+def test_asterisk_that_serves_the_certificate_is_left_alone(asterisk):
+    assert asterisk("certificate") == (0, "", [])
+    assert asterisk.addresses.read_text().split() == ["127.0.0.1:5061", "[::1]:5061"]
+
+
+def test_asterisk_that_serves_another_certificate_reloads(asterisk):
+    assert asterisk("old") == (0, "", ["module reload http", "module reload res_pjsip"])
+
+
+def test_certificate_that_asterisk_cannot_read_is_not_loaded(asterisk):
+    code, said, commands = asterisk("old", read=False)
+    assert (code, commands) == (1, []) and said.startswith("<3>The user asterisk cannot read "), said
+
+
+def test_reload_without_effect_is_an_error(asterisk):
+    code, said, commands = asterisk("old", takes=False)
+    assert (code, len(commands)) == (1, 2)
+    assert said.startswith("<3>Asterisk still serves another certificate than "), said
+    assert said.endswith(" at 127.0.0.1:5061 [::1]:5061; see /var/log/asterisk/messages.\n"), said

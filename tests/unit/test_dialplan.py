@@ -213,11 +213,3 @@ def test_context_of_phones_exists(known):
         if not section.template and asterisk_files.setting(sections, section, "type") == "endpoint"
     }
     assert endpoints == {phone["number"] for phone in known["pbx_phones"]}
-
-
-def test_renewed_certificate_changes_pjsip_conf(known):
-    template = DIALPLAN.with_name("pjsip.conf.j2")
-    known = {**known, "labredes_sip_transports": ["udp", "tls"]}
-    renewed = {**known, "__pbx_certificate": {"stat": {"exists": True, "checksum": "1" * 64}}}
-    bare = {**known, "__pbx_certificate": {"stat": {"exists": False}}}
-    assert len({rendering.render(template, variables) for variables in (known, renewed, bare)}) == 3

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import rendering
+import yaml
 from ansible_collections.labredes.pbx.plugins.filter.firewall import (
     firewall_allows,
     firewall_problems,
@@ -89,6 +92,8 @@ UNITS = "Id={}.service\nActiveState={}\nUnitFileState={}\n"
         ("netfilter-persistent", "active", "iptables/rules.v4:-A INPUT -j REJECT", ["netfilter-persistent"]),
         ("netfilter-persistent", "active", "", []),
         ("nftables", "inactive", "ufw/ufw.conf:ENABLED=yes", ["ufw"]),
+        ("nftables", "inactive", "ufw/ufw.conf:ENABLED=yes\nin force: :INPUT DROP [0:0]", ["ufw"]),
+        ("nftables", "inactive", "in force: -A INPUT -j REJECT --reject-with icmp-host-prohibited", ["iptables"]),
     ],
 )
 def test_other_firewalls_are_found(tmp_path, unit, state, files, others):
@@ -98,3 +103,28 @@ def test_other_firewalls_are_found(tmp_path, unit, state, files, others):
     template = tmp_path / "others.j2"
     template.write_text("{{ __firewall_others | join(' ') }}")
     assert rendering.render(template, {**known, "__firewall_found": {"stdout": output}}).split() == others
+
+
+# As Oracle's images ship them; then what fail2ban and Docker add, which are no firewalls.
+CLOUD = (
+    "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT --reject-with x\nCOMMIT\n"
+)
+BANS = (
+    "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A INPUT -p tcp -j f2b-sshd\n-A f2b-sshd -s 192.0.2.1 -j DROP\n"
+)
+
+
+@pytest.mark.parametrize(("rules", "found"), [(CLOUD, True), (BANS, False), (":INPUT DROP [0:0]\n", True), ("", False)])
+def test_rules_of_iptables_in_force_are_found(tmp_path, rules, found):
+    known = rendering.variables(rendering.FACTS["Ubuntu 18.04"], {}, tmp_path, "firewall")
+    tasks = yaml.safe_load((rendering.ROLES / "firewall/tasks/inspect.yml").read_text())
+    (command,) = (task["ansible.builtin.shell"]["cmd"] for task in tasks if "ansible.builtin.shell" in task)
+    for name, text in {"systemctl": "", "ip6tables-legacy-save": rules}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\n")
+        (tmp_path / name).chmod(0o755)
+    shell = ["sh", "-c", rendering.evaluate(command, known).replace("cd /etc\n", f"cd {tmp_path}\n")]
+    shown = subprocess.run(
+        shell, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    ).stdout
+    others = rendering.evaluate("{{ __firewall_others }}", {**known, "__firewall_found": {"stdout": shown}})
+    assert others == ["iptables"] * found, shown

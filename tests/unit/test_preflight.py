@@ -10,6 +10,8 @@ import sys
 import time
 
 import pytest
+import rendering
+import yaml
 from ansible_collections.labredes.pbx.plugins.action import run_lock
 from ansible_collections.labredes.pbx.plugins.filter.ssh_failure import ssh_failure
 
@@ -126,3 +128,32 @@ def test_answer_of_any_port_outweighs_silent_ports():
     assert "the login as admin was refused" in ssh_failure([silent, refused], "pbx1", user="admin")
     silent_too = {**silent, "port": 22}
     assert "pbx1: nothing answers SSH on port 3524, 22;" in ssh_failure([silent, silent_too, silent], "pbx1")
+
+
+@pytest.mark.parametrize(
+    ("release", "supported"),
+    [("bionic", True), ("noble", True), ("trixie", True), ("buster", False), ("questing", False), ("bookworm", False)],
+)
+def test_unsupported_distribution_is_refused_by_name(tmp_path, release, supported):
+    """Each release as one of Ubuntu, or of Debian where the name is Debian's; bookworm as a fork's."""
+    debian = release in ("trixie", "buster")
+    facts = {
+        "distribution": "Debian" if debian else "Ubuntu",
+        "distribution_version": "9",
+        "distribution_release": release,
+    }
+    known = rendering.variables({**rendering.FACTS["Debian 12"], **facts}, {}, tmp_path, "preflight")
+    tasks = yaml.safe_load((rendering.ROLES / "preflight/tasks/facts.yml").read_text())
+    (check,) = (task["ansible.builtin.assert"] for task in tasks if "ansible.builtin.assert" in task)
+    assert rendering.evaluate("{{ " + check["that"] + " }}", known) is supported
+    assert rendering.evaluate(check["fail_msg"], known) == (
+        f"pbx1: {facts['distribution']} 9 ({release}) is not supported; set the host up with "
+        "Ubuntu bionic, focal, jammy, noble or Debian bullseye, bookworm, trixie."
+    )
+
+
+def test_every_role_supports_the_same_platforms():
+    lists = [
+        yaml.safe_load(path.read_text())["galaxy_info"]["platforms"] for path in rendering.ROLES.glob("*/meta/main.yml")
+    ]
+    assert len(lists) > 5 and all(platforms == lists[0] for platforms in lists)
