@@ -43,7 +43,7 @@ def test_undialable_number_is_refused(number):
     ]
 
 
-@pytest.mark.parametrize("special", ["\n", "${EXTEN}", "\\", "<", "]", "\x00"])
+@pytest.mark.parametrize("special", ['"' * 6, "\n", "${EXTEN}", "\\", "<", "]", "\x00"])
 def test_special_character_in_name_is_refused(special):
     (problem,) = problems([{"number": "6001", "name": f"An{special}a"}])
     assert problem.startswith("pbx_phones[0] (6001): the name 'An")
