@@ -10,8 +10,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 NUMBER = re.compile(r"[0-9]{2,10}\Z")
 CODE = re.compile(r"[*#]?[0-9]{2,10}\Z")
 CHOICE = re.compile(r"[0-9]{1,4}\Z")
-# Characters that Asterisk expands, or that end the value of a caller ID; templates escape quotes and semicolons. It cuts
-# a caller ID with more than five quotes where it shows one.
+# Characters that Asterisk expands, or that end the value of a caller ID; templates escape quotes and semicolons.
+# Asterisk cuts a caller ID with more than five quotes where it shows one.
 SPECIAL = re.compile(r"""[\\<>\[\]{}$`\x00-\x1f\x7f]|"(?=([^"]*"){5})""")
 NAME_BYTES = 79  # the column of a call record holds 80 bytes, the terminating zero included
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\Z")

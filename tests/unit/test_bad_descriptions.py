@@ -70,6 +70,28 @@ FAULTS = {
         'database: labredes_database_user is "postgres"; give a name of lower-case letters, digits and underscores',
     ),
     "columns": ({"postgresql_cdr_columns": {"calldate": "timestamp"}}, "columns: postgresql_cdr_columns lacks "),
+    "one-path": (
+        {"labredes_tls_certificate": "/etc/letsencrypt/live/pbx/fullchain.pem"},
+        "one-path: labredes_tls_certificate is /etc/letsencrypt/live/pbx/fullchain.pem and labredes_tls_key is "
+        "/etc/ssl/labredes/key.pem; set both to absolute paths on the host,",
+    ),
+    "home-path": (
+        {"labredes_tls_certificate": "/home/ana/own.pem", "labredes_tls_key": "/home/ana/own.key"},
+        "home-path: labredes_tls_certificate is /home/ana/own.pem and",
+    ),
+    "two-owners": (
+        {
+            "labredes_tls_certificate": "/etc/own.pem",
+            "labredes_tls_key": "/etc/own.key",
+            "tls_certificate_own_certificate": "own.pem",
+        },
+        "and without tls_certificate_own_certificate; or set neither.",
+    ),
+    "warning": ({"tls_certificate_warn_days": -1}, "warning: tls_certificate_warn_days is -1; give a number of days,"),
+    "subject": (
+        {"tls_certificate_organization": "a\nb"},
+        'subject: tls_certificate_organization is "a\\nb"; a certificate holds one line of up to 64 characters.',
+    ),
     "hba": (
         {"postgresql_extra_hba_rules": ["invoices 192.0.2.0/24"]},
         'hba: postgresql_extra_hba_rules has "invoices 192.0.2.0/24", which is no line of pg_hba.conf; write it as',
@@ -96,8 +118,8 @@ FAULTS = {
         {"pbx_phones": [PHONE, PHONE]},
         "twice: pbx_phones[1]: 6001 is taken by pbx_phones[0]; give it another number.",
     ),
-    "quote": (
-        {"pbx_phones": [{**PHONE, "name": 'Ana "la jefa"'}]},
+    "bracket": (
+        {"pbx_phones": [{**PHONE, "name": 'Ana <jefa>'}]},
         "which would break Asterisk's files; leave it out.",
     ),
     "agent": (
@@ -120,7 +142,7 @@ FAULTS = {
         {"pbx_phones": [{**PHONE, "email": "ana@x.es;reboot"}]},
         "the email 'ana@x.es;reboot' is not an e-mail address;",
     ),
-    "agents-name": ({"pbx_phones": [{**PHONE, "agent": "Ana,0"}]}, "the agent 'Ana,0' contains ',', which would break"),
+    "agents-name": ({"pbx_phones": [{**PHONE, "agent": "Ana|0"}]}, "the agent 'Ana|0' contains '|', which would break"),
     "pin": ({"pbx_phones": [{**PHONE, "pin": "8888"}]}, "pin: the pin of phone 6001 is one digit repeated"),
     "realm": ({"pbx_realm": "a;b"}, 'realm: pbx_realm "a;b" is not valid; give a domain'),
     "password": (
