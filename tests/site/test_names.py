@@ -11,8 +11,8 @@ AGENT = """Peña, "Eva" (b; c & 'd' =!"""
 
 
 @pytest.fixture
-def named(exchange, lab):
-    """The exchange with phones whose names are odd; the phone 6003 has both kinds."""
+def changed(exchange, lab):
+    """The exchange has phones whose names are odd in this test; the phone 6003 has both kinds."""
     phones = [
         {"number": "6001", "name": "Ana"},
         {"number": "6002", "name": "Eva, dos"},
@@ -23,11 +23,9 @@ def named(exchange, lab):
     exchange.ensure(
         pbx_phones=phones, pbx_queues=[{"name": "ColaUno", "number": "8001", "agents": ["6003"]}], pbx_call_centres=[]
     )
-    yield
-    exchange.ensure()
 
 
-def test_odd_names_are_held_everywhere(named, telephones, on_lab, lab):
+def test_odd_names_are_held_everywhere(changed, telephones, on_lab, lab):
     queue = on_lab("asterisk -rx 'queue show ColaUno'")
     assert f"{AGENT} (Local/6003@agents from Agent:6003)" in queue, queue
     assert AGENT in on_lab("asterisk -rx 'agent show all'")
@@ -43,7 +41,7 @@ def test_odd_names_are_held_everywhere(named, telephones, on_lab, lab):
 
 
 @pytest.mark.parametrize(("number", "name"), [("6002", "Eva, dos"), ("6003", ODD.replace("|", "/"))])
-def test_phone_with_an_odd_name_joins_the_queue_and_is_rung(named, telephones, on_lab, number, name):
+def test_phone_with_an_odd_name_joins_the_queue_and_is_rung(changed, telephones, on_lab, number, name):
     phone = telephones.answering(number)
     line = telephones.dial(number, "7001", talking=False)
     assert line.hears("beep") and line.ended(), line

@@ -118,10 +118,7 @@ FAULTS = {
         {"pbx_phones": [PHONE, PHONE]},
         "twice: pbx_phones[1]: 6001 is taken by pbx_phones[0]; give it another number.",
     ),
-    "bracket": (
-        {"pbx_phones": [{**PHONE, "name": 'Ana <jefa>'}]},
-        "which would break Asterisk's files; leave it out.",
-    ),
+    "bracket": ({"pbx_phones": [{**PHONE, "name": "Ana <jefa>"}]}, "which would break Asterisk's files; leave it out."),
     "agent": (
         {"pbx_queues": [{"name": "Q", "number": "8001", "agents": ["6009"]}]},
         "agent: pbx_queues[0] (Q): agent 6009 is not a phone; add it to pbx_phones or remove it.",

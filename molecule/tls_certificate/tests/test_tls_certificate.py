@@ -34,3 +34,11 @@ def test_bundle_opens_with_its_passphrase_alone(host, lab_directory):
     line = "openssl pkcs12 -in {0}/certificate.p12 -noout -passin pass:{1}"
     assert host.run(line.format(DIRECTORY, secret.read_text().strip())).rc == 0
     assert host.run(line.format(DIRECTORY, "wrong")).rc != 0
+
+
+def test_timer_starts_a_service_that_succeeds(host):
+    assert host.service("labredes-certificate.timer").is_running
+    assert host.service("labredes-certificate.timer").is_enabled
+    before = host.file(f"{DIRECTORY}/certificate.pem").sha256sum
+    assert host.run("systemctl start labredes-certificate.service").rc == 0
+    assert host.file(f"{DIRECTORY}/certificate.pem").sha256sum == before
