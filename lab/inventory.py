@@ -34,6 +34,8 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
         "sshd_allow_users": [ADMIN],
         "labredes_sip_transports": ["udp", "tcp", "tls", "wss"],
         "labredes_wss_networks": ["0.0.0.0/0", "::/0"],
+        # Of the router in front of the host that tests create; phones on the lab's own network never see it.
+        "labredes_external_address": "198.51.100.1",
     }
     # The optional groups are empty: the host builds its package and keeps its records itself.
     content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}
