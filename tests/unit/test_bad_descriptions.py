@@ -167,7 +167,10 @@ FAULTS = {
         {"labredes_sip_binds": ["192.0.2.1", "192.0.2.2"]},
         'two-binds: labredes_sip_binds is ["192.0.2.1", "192.0.2.2"]; give one',
     ),
-    "renamed-bind": ({"labredes_sip_bind": "::"}, "renamed-bind: labredes_sip_bind is no longer a variable; use labredes_sip_binds."),
+    "renamed-bind": (
+        {"labredes_sip_bind": "::"},
+        "renamed-bind: labredes_sip_bind is no longer a variable; use labredes_sip_binds.",
+    ),
     **{
         f"outside-{number}": (
             {"labredes_external_address": address},

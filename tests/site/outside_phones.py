@@ -1,0 +1,88 @@
+"""Phones that call each other through an exchange and, unlike those of verify_exchange, send where its SDP says.
+
+Reads JSON with logins, count and options of call() from its input, and writes a line of JSON for each call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
+
+from ansible_collections.labredes.pbx.plugins.module_utils.rtp import FRAME_SECONDS  # noqa: E402
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection  # noqa: E402
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, wait  # noqa: E402
+
+STEP_SECONDS = 10
+
+
+def announced(message) -> str:
+    """The address at which the SDP of a message wants audio."""
+    return re.search(r"^c=IN IP[46] (\S+)\r$", message.body, re.MULTILINE)[1]
+
+
+def call(logins: dict[str, str], ends: list[dict], seconds: float) -> dict:
+    """One call from the first of two ends to the second; each has user, transport, server.
+
+    Returns the final status, the addresses that the exchange announced, and the frames that were sent and heard.
+    """
+    phones = []
+    for end in ends:
+        line = Connection(end["transport"], tuple(end["server"]), STEP_SECONDS)
+        phones.append(Phone(end["user"], (end["user"], logins[end["user"]]), line))
+    caller, callee = phones
+    try:
+        return talk(caller, callee, round(seconds / FRAME_SECONDS))
+    finally:
+        for phone in phones:
+            phone.register(expires=0)
+            wait(phones, lambda: False, 0.2)
+            phone.connection.close()
+            phone.stream.socket.close()
+
+
+def talk(caller: Phone, callee: Phone, frames: int) -> dict:
+    """Register, call, send audio both ways, hang up."""
+    phones = [caller, callee]
+    for phone in phones:
+        asked = phone.register()
+        assert wait(phones, lambda asked=asked: asked.final, STEP_SECONDS), "no answer to REGISTER"
+        assert asked.final.status == 200, asked.final.start
+    asked = caller.dial(callee.user)
+    assert wait(phones, lambda: asked.final or callee.incoming, STEP_SECONDS), "no call"
+    result = {"status": asked.final and asked.final.status, "sent": frames}
+    if asked.final:
+        return result
+    callee.answer()
+    assert wait(phones, lambda: asked.final and callee.call.confirmed, STEP_SECONDS), "no answer to the call"
+    result["status"] = asked.final.status
+    result["media"] = [announced(asked.final), announced(callee.incoming)]
+    result["contacts"] = [phone.call.target for phone in phones]
+    for phone, other, where in zip(phones, phones[::-1], result["media"], strict=True):
+        phone.stream.start((where, phone.call.audio_port), frames, other.stream.mark)
+    streams = [phone.stream for phone in phones]
+    wait(phones + streams, lambda: all(frames - 1 in s.received for s in streams), frames * FRAME_SECONDS + 0.5)
+    result["heard"] = [len(stream.received) for stream in streams]
+    ended = caller.hang_up()
+    result["ended"] = wait(phones, lambda: ended.final and callee.call.ended, STEP_SECONDS)
+    return result
+
+
+def main() -> None:
+    """Place the calls."""
+    given = json.load(sys.stdin)
+    for _number in range(given["count"]):
+        begun = time.monotonic()
+        try:
+            result = call(given["logins"], **given["options"])
+        except Exception as problem:  # one that fails is counted, and the others go on
+            result = {"status": None, "problem": f"{type(problem).__name__}: {problem}"}
+        print(json.dumps({**result, "seconds": round(time.monotonic() - begun, 1)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
