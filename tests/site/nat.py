@@ -43,6 +43,14 @@ ip route add default via 198.51.100.1 src 192.168.77.2
 ip route add fd00:88::/64 via fd00:77::1
 iptables -t nat -A POSTROUTING -o outside -s 192.168.77.2 -j SNAT --to-source 198.51.100.2
 """
+# The host knows the hardware address of an earlier router, and would try it first.
+HOST = f"""
+ip neighbour flush dev eth0 to {{router}}
+ip neighbour flush dev eth0 to fd00:88::1
+ip route replace 198.51.100.0/24 via {{router}}
+ip address replace {HOST6}/64 dev eth0 nodad
+ip route replace fd00:77::/64 via fd00:88::1
+"""
 
 
 class Nat:
@@ -62,8 +70,7 @@ class Nat:
             forwarded = {"host": self.lab["host"], "sip": sip["udp"], "tls": sip["tls"], "rtp": "10000:11999"}
             self._in_network(self.router.process, ROUTER.format(phones=self.phones.pid, **forwarded))
             self._in_network(self.phones.pid, PHONES_ROUTER)
-            self.on_lab(f"ip route replace 198.51.100.0/24 via {self.router.address}")
-            self.on_lab(f"ip address replace {HOST6}/64 dev eth0 nodad; ip route replace fd00:77::/64 via fd00:88::1")
+            self.on_lab(HOST.format(router=self.router.address))
         except BaseException:
             self.__exit__()
             raise

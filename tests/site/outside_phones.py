@@ -38,9 +38,9 @@ def call(logins: dict[str, str], ends: list[dict], seconds: float) -> dict:
     try:
         return talk(caller, callee, round(seconds / FRAME_SECONDS))
     finally:
+        asked = [phone.register(expires=0) for phone in phones]
+        wait(phones, lambda: all(item.final for item in asked), STEP_SECONDS)
         for phone in phones:
-            phone.register(expires=0)
-            wait(phones, lambda: False, 0.2)
             phone.connection.close()
             phone.stream.socket.close()
 
