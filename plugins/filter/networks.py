@@ -43,7 +43,7 @@ def outside(networks, others):
         text
         for text in networks
         for network in [ipaddress.ip_network(str(text))]
-        if not any(network.version == other.version and network.subnet_of(other) for other in inside)
+        if not any(network[0] in other and network[-1] in other for other in inside)
     ]
 
 

@@ -82,10 +82,10 @@ class Nat:
         self.router.__exit__()
         self.on_lab(f"ip route delete 198.51.100.0/24; ip address delete {HOST6}/64 dev eth0; true")
 
-    def calls(self, *, count: int = 1, **options: object) -> list[dict]:
-        """Calls from one phone outside to another, one after the other; options as of outside_phones.call()."""
+    def calls(self, ends: list[dict], seconds: float, count: int = 1) -> list[dict]:
+        """Calls from one phone outside to another, one after the other, as outside_phones.place() does."""
         logins = {number: phone["password"] for number, phone in self.lab["phones"].items()}
-        given = json.dumps({"count": count, "logins": logins, "options": options})
+        given = json.dumps({"logins": logins, "ends": ends, "seconds": seconds, "count": count})
         program = [sys.executable, str(HERE / "outside_phones.py")]
         done = self._in_network(self.phones.pid, given, *program, seconds=60 + 15 * count)
         return [json.loads(line) for line in done.splitlines()]

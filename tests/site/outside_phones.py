@@ -1,6 +1,6 @@
 """Phones that call each other through an exchange and, unlike those of verify_exchange, send where its SDP says.
 
-Reads JSON with logins, count and options of call() from its input, and writes a line of JSON for each call.
+Reads the arguments of place() as JSON from its input, and writes a line of JSON for each call.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))
@@ -25,28 +24,32 @@ def announced(message) -> str:
     return re.search(r"^c=IN IP[46] (\S+)\r$", message.body, re.MULTILINE)[1]
 
 
-def call(logins: dict[str, str], ends: list[dict], seconds: float) -> dict:
-    """One call from the first of two ends to the second; each has user, transport, server.
+def place(logins: dict[str, str], ends: list[dict], seconds: float, count: int) -> None:
+    """Call from the first of two ends to the second so often; each end has user, transport, server.
 
-    Returns the final status, the addresses that the exchange announced, and the frames that were sent and heard.
+    Like a telephone, each keeps its connection from one call to the next.
     """
-    phones = []
-    for end in ends:
-        line = Connection(end["transport"], tuple(end["server"]), STEP_SECONDS)
-        phones.append(Phone(end["user"], (end["user"], logins[end["user"]]), line))
-    caller, callee = phones
-    try:
-        return talk(caller, callee, round(seconds / FRAME_SECONDS))
-    finally:
-        asked = [phone.register(expires=0) for phone in phones]
-        wait(phones, lambda: all(item.final for item in asked), STEP_SECONDS)
+    lines = [Connection(end["transport"], tuple(end["server"]), STEP_SECONDS) for end in ends]
+    for number in range(count):
+        phones = [
+            Phone(end["user"], (end["user"], logins[end["user"]]), line) for end, line in zip(ends, lines, strict=True)
+        ]
+        try:
+            result = talk(*phones, round(seconds / FRAME_SECONDS))
+        except Exception as problem:  # it is counted, and the other calls go on
+            result = {"status": None, "problem": f"{type(problem).__name__}: {problem}"}
+        print(json.dumps({"number": number, **result}), flush=True)
         for phone in phones:
-            phone.connection.close()
             phone.stream.socket.close()
+    asked = [phone.register(expires=0) for phone in phones]
+    wait(phones, lambda: all(item.final for item in asked), STEP_SECONDS)
 
 
 def talk(caller: Phone, callee: Phone, frames: int) -> dict:
-    """Register, call, send audio both ways, hang up."""
+    """Register, call, send audio both ways, hang up.
+
+    Returns the final status, the addresses that the exchange announced, and the frames that were sent and heard.
+    """
     phones = [caller, callee]
     for phone in phones:
         asked = phone.register()
@@ -72,17 +75,5 @@ def talk(caller: Phone, callee: Phone, frames: int) -> dict:
     return result
 
 
-def main() -> None:
-    """Place the calls."""
-    given = json.load(sys.stdin)
-    for _number in range(given["count"]):
-        begun = time.monotonic()
-        try:
-            result = call(given["logins"], **given["options"])
-        except Exception as problem:  # one that fails is counted, and the others go on
-            result = {"status": None, "problem": f"{type(problem).__name__}: {problem}"}
-        print(json.dumps({**result, "seconds": round(time.monotonic() - begun, 1)}), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    place(**json.load(sys.stdin))

@@ -23,7 +23,7 @@ from nat import OUTSIDE, Nat  # noqa: E402
 
 import inventory  # noqa: E402
 
-ENOUGH = 0.95  # of the RTP frames
+ENOUGH = 0.9  # of the RTP frames; the first ones may be lost while the exchange learns the phones' RTP addresses
 
 
 def main() -> int:
@@ -50,21 +50,21 @@ def main() -> int:
                 {"user": user, "transport": transport, "server": [OUTSIDE, lab["sip"][transport]]}
                 for user in ("6001", "6002")
             ]
-            return nat.calls(count=count, ends=ends, seconds=0.5)
+            return nat.calls(ends, 1, count)
 
         calls = {transport: place(transport, options.calls) for transport in ("udp", "tcp", "tls")}
         exchange.apply(labredes_external_address="")
         without = [call for transport in calls for call in place(transport, 1)]
         exchange.apply()
-    heard = {
-        transport: sum(min(call.get("heard", [0])) >= ENOUGH * call.get("sent", 1) for call in made)
+    deaf = {
+        transport: [call for call in made if min(call.get("heard", [0])) < ENOUGH * call.get("sent", 1)]
         for transport, made in calls.items()
     }
     silent = sum(call["status"] == 200 and call["heard"] == [0, 0] for call in without)
-    failed = [call for made in calls.values() for call in made if min(call.get("heard", [0])) < ENOUGH * 25]
+    heard = {transport: options.calls - len(failed) for transport, failed in deaf.items()}
     print(json.dumps({"calls": options.calls, "heard_both_ways": heard, "heard_at_least": options.calls,
-                      "silent_without_the_setting": silent, "silent_at_least": 3, "failed": failed[:5],
-                      "without": without}))  # fmt: skip
+                      "silent_without_the_setting": silent, "silent_at_least": 3, "failed": sum(deaf.values(), []),
+                      "without_the_setting": without}))  # fmt: skip
     return int(min(heard.values()) < options.calls or silent < 3)
 
 
