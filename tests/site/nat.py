@@ -39,6 +39,8 @@ ip address add 192.168.77.2/32 dev lo
 ip address add 198.51.100.2/24 dev outside
 ip address add fd00:77::2/64 dev outside nodad
 ip link set outside up
+sysctl --quiet net.ipv4.conf.outside.arp_announce=2
+ip route replace 198.51.100.0/24 dev outside src 192.168.77.2
 ip route add default via 198.51.100.1 src 192.168.77.2
 ip route add fd00:88::/64 via fd00:77::1
 iptables -t nat -A POSTROUTING -o outside -s 192.168.77.2 -j SNAT --to-source 198.51.100.2
