@@ -23,7 +23,7 @@ from nat import OUTSIDE, Nat  # noqa: E402
 
 import inventory  # noqa: E402
 
-ENOUGH = 0.9  # of the RTP frames; the first ones may be lost while the exchange learns the phones' RTP addresses
+ENOUGH = 0.8  # of the RTP frames; the first ones may be lost while the exchange learns the phones' RTP addresses
 
 
 def main() -> int:

@@ -67,6 +67,16 @@ def test_external_address_is_announced_over_ipv4_alone(known):
         ), name
 
 
+def test_wss_may_listen_on_ipv6(known):
+    variables = known(labredes_https_bind="::", asterisk_http_tls=True)
+    text = rendering.render(rendering.ROLES / "asterisk/templates/etc/asterisk/http.conf.j2", variables)
+    assert "\ntlsbindaddr = [::]:8089\n" in text
+    binds = rendering.evaluate(
+        "{{ dict(__pbx_transports | map(attribute='name') | zip(__pbx_transports)) }}", variables
+    )
+    assert binds["wss"]["bind"] == "[::]:8089"
+
+
 @pytest.mark.parametrize(
     ("address", "offered"), [("203.0.113.7", ["203.0.113.7,include_local_address"]), ("pbx.example.org", []), ("", [])]
 )
