@@ -17,6 +17,7 @@ from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, wait  # noqa: E402
 
 STEP_SECONDS = 10
+LEARNING = 25  # frames, the first ones, which do not count: the exchange may drop some while it learns addresses
 
 
 def announced(message) -> str:
@@ -66,10 +67,11 @@ def talk(caller: Phone, callee: Phone, frames: int) -> dict:
     result["media"] = [announced(asked.final), announced(callee.incoming)]
     result["contacts"] = [phone.call.target for phone in phones]
     for phone, other, where in zip(phones, phones[::-1], result["media"], strict=True):
-        phone.stream.start((where, phone.call.audio_port), frames, other.stream.mark)
+        phone.stream.start((where, phone.call.audio_port), LEARNING + frames, other.stream.mark)
     streams = [phone.stream for phone in phones]
-    wait(phones + streams, lambda: all(frames - 1 in s.received for s in streams), frames * FRAME_SECONDS + 0.5)
-    result["heard"] = [len(stream.received) for stream in streams]
+    last = LEARNING + frames - 1
+    wait(phones + streams, lambda: all(last in stream.received for stream in streams), last * FRAME_SECONDS + 1)
+    result["heard"] = [sum(number >= LEARNING for number in stream.received) for stream in streams]
     ended = caller.hang_up()
     result["ended"] = wait(phones, lambda: ended.final and callee.call.ended, STEP_SECONDS)
     return result

@@ -7,7 +7,7 @@ import re
 import pytest
 from nat import HOST6, OUTSIDE, Nat
 
-ENOUGH = 0.8  # of the RTP frames; the exchange may drop the first few while it learns the phones' RTP addresses
+ENOUGH = 0.9  # of the RTP frames
 
 
 @pytest.fixture(scope="module")
