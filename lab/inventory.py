@@ -35,6 +35,8 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
         "labredes_sip_transports": ["udp", "tcp", "tls", "wss"],
         "labredes_wss_networks": ["0.0.0.0/0", "::/0"],
         "asterisk_ami_users": [{"name": "lab", "write": ["system", "call", "agent", "user", "config", "command"]}],
+        # Of the router in front of the host that tests create; phones on the lab's own network never see it.
+        "labredes_external_address": "198.51.100.1",
     }
     # The optional groups are empty: the host builds its package and keeps its records itself.
     content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}

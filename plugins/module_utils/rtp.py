@@ -20,7 +20,7 @@ class Stream:
     """A party of sip_phone.wait() at a free port of host: sends a frame every 20 ms, and counts what arrives."""
 
     def __init__(self, host):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
         self.port = self.socket.getsockname()[1]
         self.mark = secrets.token_bytes(12)

@@ -54,13 +54,13 @@ def frame(payload):
 
 
 class Connection:
-    """Over udp, tcp, tls or wss to server (IPv4 address, port); certificate: that of the server, in DER."""
+    """Over udp, tcp, tls or wss to server (IP address, port); certificate: that of the server, in DER."""
 
     def __init__(self, transport, server, seconds=5):
         self.transport, self.server, self.seconds = transport, server, seconds
         self.certificate, self.rest = None, b""
         kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
-        self.socket = socket.socket(socket.AF_INET, kind)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in server[0] else socket.AF_INET, kind)
         self.socket.settimeout(seconds)
         try:
             self.socket.connect(server)  # UDP too, so that a closed port is noticed at once
@@ -77,7 +77,7 @@ class Connection:
         except OSError as problem:
             self.socket.close()
             raise self._broken(problem) from None
-        self.host, self.port = self.socket.getsockname()
+        self.host, self.port = self.socket.getsockname()[:2]
         self.socket.settimeout(0)
 
     def send(self, data):

@@ -56,6 +56,11 @@ def address(value):
     return match.group(1) if match else value.partition(";")[0].strip()
 
 
+def location(host, port):
+    """Host and port as a URI has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def challenge(response):
     """The parameters of the MD5 challenge in a 401 or 407; SipError if it has none."""
     for name, value in response.headers:
@@ -82,9 +87,10 @@ def credentials(asked, method, uri, user, password, cnonce=None):
 
 
 def offer(host, port):
-    """The SDP of one PCMU stream received at host (IPv4) and port."""
+    """The SDP of one PCMU stream received at host (an IP address) and port."""
+    where = f"IP{6 if ':' in host else 4} {host}"
     media = f"m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\na=sendrecv\r\n"
-    return f"v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n{media}"
+    return f"v=0\r\no=- 1 1 IN {where}\r\ns=-\r\nc=IN {where}\r\nt=0 0\r\n{media}"
 
 
 def audio_port(sdp):

@@ -57,21 +57,21 @@ class Phone:
     def __init__(self, user, login, connection):
         self.user, self.login, self.connection = user, login, connection
         self.socket, self.stream = connection.socket, Stream(connection.host)
-        where = f"{connection.host}:{connection.port}"
+        where = sip.location(connection.host, connection.port)
         parameter = "ws" if connection.transport == "wss" else connection.transport
         self.contact = [("Contact", f"<sip:{user}@{where};transport={parameter}>")]
         self.offer = sip.offer(connection.host, self.stream.port)
         self.via = f"SIP/2.0/{connection.transport.upper()} {where};rport;branch=z9hG4bK"
-        self.server = "{}:{}".format(*connection.server)
-        self.me = f"<sip:{user}@{connection.server[0]}>"
+        self.server = sip.location(*connection.server)
+        self.me = f"<sip:{user}@{self.server.rpartition(':')[0]}>"
         self.cseq, self.requests, self.answers = 0, {}, {}  # by transaction: ours, and the responses to the exchange's
         self.call: Any = None  # the Call of the moment
         self.incoming = None  # the INVITE that has no final response yet
 
-    def register(self):
-        """Ask for a registration."""
+    def register(self, expires=60):
+        """Ask for a registration of so many seconds; 0 ends it."""
         headers = [("From", self._tagged(self.me)), ("To", self.me), ("Call-ID", secrets.token_hex(8))]
-        headers += [("Expires", "60")] + self.contact
+        headers += [("Expires", str(expires))] + self.contact
         return self._request("REGISTER", f"sip:{self.server}", headers)
 
     def dial(self, number):

@@ -21,7 +21,10 @@ options:
     type: dict
     required: true
   passwords: {description: "Passwords of the described auth objects, by name.", type: dict, default: {}}
-  servers: {description: "Address of each transport, such as V(127.0.0.1:5060).", type: dict, required: true}
+  servers:
+    description: Address of each transport, such as V(127.0.0.1:5060); that over IPv6 has the name C(udp6) and so on.
+    type: dict
+    required: true
   certificate: {description: File with the certificate that tls and wss have to serve., type: path}
   ari_url: {description: "URL of ARI, without a slash at the end.", type: str, required: true}
   ari_password: {description: Password of the ARI user C(verify)., type: str, required: true}
@@ -64,7 +67,8 @@ from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import Si
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, place_call
 
 CALLER = "verify"  # caller ID, endpoint and auth; without a dash, which Asterisk removes from a number
-CALLEES = {transport: "verify-" + transport for transport in ("udp", "tcp", "tls", "wss")}  # endpoint and extension
+NAMES = ("udp", "udp6", "tcp", "tcp6", "tls", "tls6", "wss")
+CALLEES = {transport: "verify-" + transport for transport in NAMES}  # endpoint and extension
 AOR = {"max_contacts": "1", "remove_existing": "yes", "maximum_expiration": "60"}
 ENDPOINT = {"auth": CALLER, "context": "from-internal", "callerid": f"{CALLER} <{CALLER}>", "disallow": "all"}
 # The time limit, in seconds, ends a call that nothing else ends.
@@ -124,7 +128,7 @@ class Verification:
         return failures
 
     def _make_endpoints(self):
-        addresses = sorted({server.rpartition(":")[0] for server in self.options["servers"].values()})
+        addresses = sorted({server.rpartition(":")[0].strip("[]") for server in self.options["servers"].values()})
         # One list, for two attributes, permit and deny, might be applied in either order.
         own = {"accountcode": self.token, "permit": ",".join(["!0.0.0.0/0", "!::/0"] + addresses)}
         auth = {"auth_type": "userpass", "username": CALLER, "password": self.password}
@@ -136,7 +140,8 @@ class Verification:
 
     def _call(self, transport):
         host, _colon, port = self.options["servers"][transport].rpartition(":")
-        lines = [Connection(transport, (host, int(port)), self.seconds / 2) for _end in range(2)]
+        address = (host.strip("[]"), int(port))
+        lines = [Connection(transport.rstrip("6"), address, self.seconds / 2) for _end in range(2)]
         served = lines[0].certificate
         if served:
             with open(self.options["certificate"], encoding="utf-8") as file:  # it may have its chain and key too

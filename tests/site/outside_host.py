@@ -21,9 +21,9 @@ HERE = Path(__file__).resolve().parent
 class OutsideHost:
     """A container of the lab host's own image, removed at the end."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, role: str = "outside"):
         self.lab_host = inventory.read(directory)[0]
-        self.name = f"{self.lab_host}-outside"
+        self.name = f"{self.lab_host}-{role}"
 
     def __enter__(self) -> OutsideHost:
         host.remove(self.name)
@@ -45,6 +45,11 @@ class OutsideHost:
         found = host.address(self.name)
         assert found, host.inspect(self.name, "{{json .State}}") or f"container {self.name} is gone"
         return found
+
+    @property
+    def process(self) -> int:
+        """Its first process, by which this machine's programs enter its network."""
+        return int(host.inspect(self.name, "{{.State.Pid}}"))
 
     def run(self, *command: str, given: str = "", seconds: float = 60) -> str:
         """Run a command there and return its output, whatever its exit code; `given` is its input."""

@@ -73,7 +73,7 @@ def test_every_difference_is_named_and_cured(lab_directory, on_lab):
     assert f"Over tls, port 5061 serves another certificate than that of {CERTIFICATE};" in text, text
     assert "Over wss, port 8089 serves another certificate" in text, text
     assert f", in {len(DIFFERENCES)} places; run playbooks asterisk.yml and pbx.yml" in text, text
-    assert "a call went through over udp, tcp, tls, wss:" in green.stdout, green.stdout[-3000:]
+    assert "a call went through over udp, udp6, tcp, tcp6, tls, tls6, wss:" in green.stdout, green.stdout[-3000:]
     assert traces(on_lab) == "" and complaints(on_lab) == before
 
 
@@ -81,7 +81,7 @@ def test_killed_verification_leaves_nothing(lab_directory, on_lab):
     with ThreadPoolExecutor() as pool:
         run = pool.submit(play, lab_directory, "--tags=verify", "-e", "labredes_verify_call_seconds=40")
         count = "asterisk -rx 'core show channels concise' | grep -c 'verify.*!Up!' || true"
-        assert within(40, lambda: int(on_lab(count)) == 8), traces(on_lab)
+        assert within(40, lambda: int(on_lab(count)) == 14), traces(on_lab)
         holder = on_lab("ss --no-header --udp --numeric --processes dst 127.0.0.1:5060")
         (process,) = set(re.findall(r"pid=(\d+)", holder))
         on_lab(f"kill -KILL {process}")

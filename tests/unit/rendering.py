@@ -28,6 +28,7 @@ FACTS = {
         "default_ipv4": {"address": "192.0.2.10"},
         "default_ipv6": {},
         "all_ipv4_addresses": ["192.0.2.10"],
+        "all_ipv6_addresses": ["fe80::10"],
         "processor_vcpus": 2,
         "memtotal_mb": 2048,
         "virtualization_role": "guest",
@@ -48,6 +49,7 @@ FACTS["Ubuntu 18.04"] = {
     "distribution_major_version": "18",
     "distribution_release": "bionic",
     "python_version": "3.6.9",
+    "all_ipv6_addresses": [],
 }
 
 # What playbooks and tasks set before a template is rendered.
@@ -90,7 +92,9 @@ UNUSUAL = {
     ],
     "pbx_applications": [{"number": "9000", "application": "hola"}],
     "pbx_codes": {"voicemail": "*99"},
-    "labredes_sip_bind": "192.0.2.10",
+    "labredes_sip_binds": ["2001:db8::10", "192.0.2.10"],
+    "labredes_external_address": "203.0.113.7",
+    "labredes_local_networks": ["192.0.2.0/24", "2001:db8::/32"],
     "labredes_sip_port": 15060,
     "pbx_realm": "pbx.example.org",
     "asterisk_radius": True,

@@ -173,6 +173,40 @@ FAULTS = {
         {"labredes_ssh_networks": ["192.0.2.0/33"]},
         "network: labredes_ssh_networks has 192.0.2.0/33, which is not a network; write it as 192.0.2.0/24 or",
     ),
+    "ipv6-alone": (
+        {"labredes_sip_binds": ["::"]},
+        'ipv6-alone: labredes_sip_binds is ["::"]; give one IPv4 address, since phones over IPv4 reach no other, and',
+    ),
+    "bind-as-text": ({"labredes_sip_binds": "0.0.0.0"}, 'bind-as-text: labredes_sip_binds is "0.0.0.0"; give one'),
+    "bind-with-port": (
+        {"labredes_sip_binds": ["0.0.0.0:5060"]},
+        'bind-with-port: labredes_sip_binds is ["0.0.0.0:5060"]; give one',
+    ),
+    "two-binds": (
+        {"labredes_sip_binds": ["192.0.2.1", "192.0.2.2"]},
+        'two-binds: labredes_sip_binds is ["192.0.2.1", "192.0.2.2"]; give one',
+    ),
+    "renamed-bind": (
+        {"labredes_sip_bind": "::"},
+        "renamed-bind: labredes_sip_bind is no longer a variable; use labredes_sip_binds.",
+    ),
+    **{
+        f"outside-{number}": (
+            {"labredes_external_address": address},
+            f'labredes_external_address "{address}" is not an IPv4 address or a host name; give one such',
+        )
+        for number, address in enumerate(
+            ["203.0.113", "203.0.113.7:5060", "0.0.0.0", "2001:db8::1", "pbx", "my pbx.example.org", "224.0.0.1"]
+        )
+    },
+    "outside-inside": (
+        {"labredes_external_address": "10.1.2.3"},
+        "outside-inside: labredes_external_address 10.1.2.3 lies in one of labredes_local_networks, where phones are",
+    ),
+    "local": (
+        {"labredes_local_networks": ["10.0.0.0/8", "home"]},
+        "local: labredes_local_networks has home, which is not a network; write it as",
+    ),
     "host-bits": (
         {"labredes_admin_networks": ["2001:db8::7/64"]},
         "labredes_admin_networks has 2001:db8::7/64; write 2001:db8::/64 for the network, or 2001:db8::7 for",
@@ -199,7 +233,12 @@ FAULTS = {
         "zone: system_timezone madrid; reboot is not a time zone; give a name",
     ),
 }
-GOOD = {"pbx_phones": [PHONE, {"number": "6002", "name": "Eva"}], "asterisk_package_release": "20.20.1"}
+GOOD = {
+    "pbx_phones": [PHONE, {"number": "6002", "name": "Eva"}],
+    "asterisk_package_release": "20.20.1",
+    "labredes_sip_binds": ["2001:db8::10", "192.0.2.10"],
+    "labredes_external_address": "pbx-1.example.org",
+}
 
 
 @pytest.fixture(scope="module")

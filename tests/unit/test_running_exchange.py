@@ -276,7 +276,7 @@ def test_described_transports_are_those_of_the_file(described, known):
     _parsed, transports = sections(known, "pjsip_transports.conf")
     assert described["transport"].keys() == {section.name for section in transports}
     for section in transports:
-        wanted = {key: section.get(key) for key in described["transport"][section.name]}
+        wanted = {key: section.get(key) or "" for key in described["transport"][section.name]}
         assert described["transport"][section.name] == wanted
 
 

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.labredes.pbx.plugins.module_utils import sip_connection
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import Message, SipError
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone
 
 PLAIN = Message("OPTIONS sip:a SIP/2.0", [("Via", "SIP/2.0/TCP a;branch=b1"), ("CSeq", "1 OPTIONS")]).to_bytes()
 WITH_BODY = Message("SIP/2.0 200 OK", [("CSeq", "1 INVITE"), ("X", "ñ" * 60)], "v=0\r\n\r\na=\r\n").to_bytes()
@@ -141,6 +142,17 @@ def test_message_returns_whole(transport, echo, certificate):
     served = connection.certificate and ssl.DER_cert_to_PEM_cert(connection.certificate)
     assert served == (None if transport in ("udp", "tcp") else (certificate.parent / "both.pem.crt").read_text())
     connection.socket.close()
+
+
+def test_phone_over_ipv6_says_so():
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind(("::1", 0))
+        phone = Phone("me", ("me", "secret"), Connection("udp", server.getsockname()[:2]))
+        phone.dial("you")
+        text, port = server.recv(65535).decode(), server.getsockname()[1]
+    assert text.startswith(f"INVITE sip:you@[::1]:{port} SIP/2.0\r\nVia: SIP/2.0/UDP [::1]:{phone.connection.port};")
+    assert "\r\nFrom: <sip:me@[::1]>;tag=" in text and "\r\nc=IN IP6 ::1\r\n" in text
+    assert f"\r\nContact: <sip:me@[::1]:{phone.connection.port};transport=udp>\r\n" in text
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "wss"])
