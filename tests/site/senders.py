@@ -3,14 +3,15 @@
 
 senders.py ADDRESS PORT USER PASSWORD WHAT NUMBER, where WHAT is
   office   NUMBER phones register over UDP at once and repeat what gets no answer; prints the seconds until the last
-  guess    sends wrong passwords over UDP for NUMBER seconds as fast as it can, from one port and from new ones
+  guess    sends wrong passwords over UDP for NUMBER seconds as fast as it can, by turns from one port and from new ones
   forge:A  sends NUMBER registrations over UDP with wrong passwords, as if they came from address A
   options, subscribe, invite    sends NUMBER of them over UDP without a login; prints the codes of the answers
   garbage  sends NUMBER malformed datagrams and keep-alives
   stale    registers NUMBER times over UDP with the nonce of another exchange and, challenged again, properly
-  idle     opens NUMBER TCP connections, sends nothing and holds them for 20 s; prints how many were opened
+  idle     opens NUMBER TCP connections, sends nothing and holds them for 8 s; prints how many were opened
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -32,7 +33,7 @@ class Phone:
         self.address, self.user, self.password = address, user, password
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect((address, port))
-        self.near = "%s:%d" % self.socket.getsockname()
+        self.near = ":".join(map(str, self.socket.getsockname()))
         self.call, self.sequence, self.challenge, self.code = os.urandom(8).hex(), 0, {}, 0
         self.next, self.pause, self.message = 0.0, 0.5, b""
 
@@ -76,10 +77,8 @@ class Phone:
     def repeat(self):
         """Send the request again and choose the time of the next repetition, as RFC 3261 has it."""
         self.next, self.pause = self.next + self.pause, min(2 * self.pause, 4)
-        try:
+        with contextlib.suppress(OSError):
             self.socket.send(self.message)
-        except OSError:
-            pass
 
     def receive(self):
         """Read an answer: note its code and challenge."""
@@ -195,7 +194,7 @@ def idle(number, address, port, _user, _password):
         time.sleep(0.001)
     time.sleep(2)
     print(sum(one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0 and opened(one) for one in held), flush=True)
-    time.sleep(20)
+    time.sleep(8)
 
 
 def opened(one):
