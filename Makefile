@@ -99,6 +99,10 @@ docs: tools ## Write the tables of variables in the roles' READMEs
 soak: tools ## Kill 50 runs of the whole site on the lab host at random steps (over an hour; KILLS, SEED)
 	@.venv/bin/python tests/tools/soak.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: soak-senders
+soak-senders: tools ## Send the lab host what honest senders send in a day, then guess for a minute (6 minutes; MINUTES)
+	@.venv/bin/python tests/tools/soak_senders.py $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: audit
 audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py
