@@ -100,7 +100,7 @@ soak: tools ## Kill 50 runs of the whole site on the lab host at random steps (o
 	@.venv/bin/python tests/tools/soak.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: soak-senders
-soak-senders: tools ## Send the lab host what honest senders send in a day, then guess for a minute (6 minutes; MINUTES)
+soak-senders: tools ## Send the lab host what honest senders send in a day, then wrong passwords (6 minutes; MINUTES)
 	@.venv/bin/python tests/tools/soak_senders.py $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: audit

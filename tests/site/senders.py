@@ -3,7 +3,7 @@
 
 senders.py ADDRESS PORT USER PASSWORD WHAT NUMBER, where WHAT is
   office   NUMBER phones register over UDP at once and repeat what gets no answer; prints the seconds until the last
-  guess    sends wrong passwords over UDP for NUMBER seconds as fast as it can, by turns from one port and from new ones
+  attack   sends wrong passwords over UDP for NUMBER seconds as fast as it can, by turns from one port and from new ones
   forge:A  sends NUMBER registrations over UDP with wrong passwords, as if they came from address A
   options, subscribe, invite    sends NUMBER of them over UDP without a login; prints the codes of the answers
   garbage  sends NUMBER malformed datagrams and keep-alives
@@ -125,8 +125,8 @@ def office(number, *account):
     print(round(time.monotonic() - begun, 1), len(phones) - len(late), *codes)
 
 
-def guess(seconds, *account):
-    """Guess with a nonce that is used again and again, by turns from one port and from a new one."""
+def attack(seconds, *account):
+    """Send wrong passwords with a nonce that is used again and again, by turns from one port and from a new one."""
     steady = Phone(*account)
     steady.send()
     answered([steady], 5, lambda phone: phone.code)
@@ -215,7 +215,7 @@ def main(address, port, user, password, what, number):
     elif what in ("options", "subscribe", "invite"):
         ask(what.upper(), int(number), *account)
     else:
-        {"office": office, "guess": guess, "garbage": garbage, "stale": stale, "idle": idle}[what](
+        {"office": office, "attack": attack, "garbage": garbage, "stale": stale, "idle": idle}[what](
             int(number), *account
         )
 

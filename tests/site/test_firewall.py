@@ -222,9 +222,9 @@ def test_firewall_and_bans_survive_a_restart_of_either(attack, lab, outside_host
     assert connects(outside_host, lab["host"], 5060)
 
 
-def test_guesses_over_udp_are_slowed_down_and_never_banned(sends, failures, attack, lab, outside_host, on_lab):
-    """From one port and from new ones, with a nonce that is used again: each datagram is a guess."""
-    sends("guess", 15, password="wrong")
+def test_attempts_over_udp_are_slowed_down_and_never_banned(sends, failures, attack, lab, outside_host, on_lab):
+    """From one port and from new ones, with a nonce that is used again: each datagram is an attempt."""
+    sends("attack", 15, password="wrong")
     assert banned(on_lab, UDP) == [outside_host.address] and banned(on_lab, ASTERISK) == []
     times = failures()
     # At most 60 in a minute: those before fail2ban has read the log, then 16 and one each five seconds.

@@ -106,7 +106,7 @@ def brute_force(lab: Host) -> dict[str, dict[str, object]]:
     """SIPVicious's search for extensions, then for the password of one, from a host in no administrator's network.
 
     svwar gives up after two requests, because existing and unknown extensions get the same answer; so it runs again. It
-    guesses no password, so it is not slowed down.
+    tries no password, so it is not slowed down.
     """
     tried = {
         "svwar": [

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A day of honest senders in some minutes, then a minute of guessing, on the host of `make lab`: `make soak-senders`.
+"""A day of honest senders in some minutes, then a minute of wrong passwords: `make soak-senders`.
 
 From one address in no administrator's network, over UDP, TCP, TLS and WSS: phones that register, again and with an old
 nonce, OPTIONS and SUBSCRIBE without a login, a provider's INVITE, malformed datagrams and keep-alives, and a wrong
@@ -49,8 +49,8 @@ def main() -> int:
     rounds, registrations, wrong = 0, 0, []
     with OutsideHost(directory) as outside:
 
-        def sends(what: str, number: int, secret: str = password) -> list[str]:
-            arguments = (address, PORTS["udp"], "6001", secret, what, number)
+        def sends(what: str, number: int) -> list[str]:
+            arguments = (address, PORTS["udp"], "6001", password, what, number)
             return outside.python("senders.py", *arguments, seconds=150).split()
 
         def registers(transport: str, secret: str, times: int) -> list[str]:
@@ -64,25 +64,28 @@ def main() -> int:
             sends("garbage", 2)
             got = sends("office", 10)
             wrong += [("office", got)] if got[1:] != ["10"] else []
-            for transport in PORTS:
-                if rounds == 0 and transport in ("udp", "tcp"):
-                    registers(transport, "wrong", 2)
+            for transport in ("udp", "tcp") if rounds == 0 else ():
+                registers(transport, "wrong", 2)
+            for transport in ("tcp", "tls", "wss"):
                 got = registers(transport, password, 3)
                 wrong += [(transport, got)] if got != ["200"] * 3 else []
                 registrations += len(got)
             rounds, registrations = rounds + 1, registrations + 12
         bans = {jail: on_lab(f"fail2ban-client get {jail} banip").split() for jail in JAILS}
+    # From another address, where no phone has proved a password.
+    with OutsideHost(directory) as outside:
         begun = int(on_lab(f"wc -l <{LOG}"))
-        sends("guess", 60, "wrong")
+        arguments = (address, PORTS["udp"], "6001", "wrong", "attack", 60)
+        outside.python("senders.py", *arguments, seconds=150)
         failed = (
             f"tail -n +{begun + 1} {LOG} | grep -F ChallengeResponseFailed | grep -cF '/{outside.address}/' || true"
         )
-        guesses = int(on_lab(failed))
+        attempts = int(on_lab(failed))
         on_lab("fail2ban-client unban --all")
     figures = {"rounds": rounds, "registrations": registrations, "other_answers": wrong, "other_answers_at_most": 0,
-               "bans": bans, "bans_at_most": 0, "guesses_in_a_minute": guesses, "guesses_at_most": 60}  # fmt: skip
+               "bans": bans, "bans_at_most": 0, "attempts_in_a_minute": attempts, "attempts_at_most": 60}  # fmt: skip
     print(json.dumps(figures))
-    return int(bool(wrong) or any(bans.values()) or not 5 <= guesses <= 60)
+    return int(bool(wrong) or any(bans.values()) or not 5 <= attempts <= 60)
 
 
 if __name__ == "__main__":

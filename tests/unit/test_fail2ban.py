@@ -45,8 +45,7 @@ def matched(tmp_path_factory):
         parser.read_string(rendering.render(template, known))
         definition = {**parser["Definition"], **dict(parser.items("Init") if "Init" in parser else []), **parameters}
         for expression in definition["failregex"].split("\n"):
-            while found := re.search("<(event|address|transports)>", expression):
-                expression = expression.replace(found[0], definition[found[1]])
+            expression = expression.replace("<transports>", definition.get("transports", ""))
             if found := re.search(
                 expression.replace("<ADDR>", r"(?P<address>\d+(?:\.\d+){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)"), line
             ):
