@@ -5,7 +5,7 @@ senders.py ADDRESS PORT USER PASSWORD WHAT NUMBER, where WHAT is
   office   NUMBER phones register over UDP at once and repeat what gets no answer; prints the seconds until the last
   attack   sends wrong passwords over UDP for NUMBER seconds as fast as it can, by turns from one port and from new ones
   forge:A  sends NUMBER registrations over UDP with wrong passwords, as if they came from address A
-  options, subscribe, invite    sends NUMBER of them over UDP without a login; prints the codes of the answers
+  options, subscribe, invite    sends NUMBER of them over UDP without a login, by an unknown user; prints the answers
   garbage  sends NUMBER malformed datagrams and keep-alives
   stale    registers NUMBER times over UDP with the nonce of another exchange and, challenged again, properly
   idle     opens NUMBER TCP connections, sends nothing and holds them for 8 s; prints how many were opened
@@ -152,10 +152,10 @@ def forge(source, number, address, port, user, password):
         time.sleep(1 / number)
 
 
-def ask(method, number, *account):
+def ask(method, number, address, port, _user, password):
     """Send requests without a login, as a monitor or a provider does, and print the codes of the answers."""
     for _ in range(number):
-        phone = Phone(*account)
+        phone = Phone(address, port, "monitor", password)
         phone.send(method)
         answered([phone], 3, lambda phone: phone.code)
         print(phone.code or "-")
