@@ -6,7 +6,7 @@ senders.py ADDRESS PORT USER PASSWORD WHAT NUMBER, where WHAT is
   attack   sends wrong passwords over UDP for NUMBER seconds as fast as it can, by turns from one port and from new ones
   forge:A  sends NUMBER registrations over UDP with wrong passwords, as if they came from address A
   options, subscribe, invite    sends NUMBER of them over UDP without a login, by an unknown user; prints the answers
-  garbage  sends NUMBER malformed datagrams and keep-alives
+  garbage  sends NUMBER malformed datagrams and keep-alive messages
   stale    registers NUMBER times over UDP with the nonce of another exchange and, challenged again, properly
   idle     opens NUMBER TCP connections, sends nothing and holds them for 8 s; prints how many were opened
 """

@@ -2,8 +2,8 @@
 """A day of honest senders in some minutes, then a minute of wrong passwords: `make soak-senders`.
 
 From one address in no administrator's network, over UDP, TCP, TLS and WSS: phones that register, again and with an old
-nonce, OPTIONS and SUBSCRIBE without a login, a provider's INVITE, malformed datagrams and keep-alives, and a wrong
-password twice. None of it may ban or slow down the address. Prints a JSON object with the figures and their limits;
+nonce, OPTIONS and SUBSCRIBE without a login, a provider's INVITE, malformed datagrams and keep-alive messages, and a
+wrong password twice. None of it may ban or slow down the address. Prints a JSON object with the figures and their limits;
 exits with code 1 if one is missed.
 """
 
