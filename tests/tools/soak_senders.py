@@ -3,8 +3,8 @@
 
 From one address in no administrator's network, over UDP, TCP, TLS and WSS: phones that register, again and with an old
 nonce, OPTIONS and SUBSCRIBE without a login, a provider's INVITE, malformed datagrams and keep-alive messages, and a
-wrong password twice. None of it may ban or slow down the address. Prints a JSON object with the figures and their limits;
-exits with code 1 if one is missed.
+wrong password twice. None of it may ban or slow down the address. Prints a JSON object with the figures and their
+limits; exits with code 1 if one is missed.
 """
 
 from __future__ import annotations
