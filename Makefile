@@ -103,6 +103,10 @@ soak: tools ## Kill 50 runs of the whole site on the lab host at random steps (o
 nat: tools ## Call through a router with port forwards, 100 times over each transport (CALLS)
 	@.venv/bin/python tests/tools/nat.py $(if $(CALLS),--calls $(CALLS))
 
+.PHONY: soak-senders
+soak-senders: tools ## Send the lab host what honest senders send in a day, then wrong passwords (6 minutes; MINUTES)
+	@.venv/bin/python tests/tools/soak_senders.py $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: audit
 audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py

@@ -59,6 +59,8 @@ def firewall_problems(rules, networks=None, variable="firewall_extra_rules"):
                     f"{where} ({rule['name']}): {ports} is not a port; give a number from 1 to 65535, or a range "
                     "such as 10000-11999."
                 )
+        if rule.get("connections") is not None and int(rule["connections"]) < 1:
+            problems.append(f"{where} ({rule['name']}): connections is {rule['connections']}; give a number above 0.")
         problems += [network_problem(f"{where} ({rule['name']})", text) for text in rule["networks"]]
     return [problem for problem in problems if problem]
 

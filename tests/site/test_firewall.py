@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from playbook import play
 
 HERE = Path(__file__).resolve().parent
 OPEN = [3524, 5060, 5061, 8089]
-TRANSPORTS = ["udp", "tcp", "tls", "wss"]
+TRANSPORTS = ["tcp", "tls", "wss"]
 ATTEMPTS = 5
-ASTERISK, SSHD = "labredes-asterisk", "labredes-sshd"
+ASTERISK, UDP, SSHD = "labredes-asterisk", "labredes-asterisk-udp", "labredes-sshd"
+SECURITY = "/var/log/asterisk/security"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,31 @@ def attack(lab, outside_host):
     return register
 
 
+@pytest.fixture
+def sends(lab, outside_host):
+    """A function that has senders.py do something on the outside host and returns what it prints."""
+
+    def run(what: str, number: int, password: str | None = None, port: int = 5060) -> list[str]:
+        return outside_host.python("senders.py", *sender_arguments(lab, what, number, password, port)).split()
+
+    return run
+
+
+@pytest.fixture
+def failures(outside_host, on_lab):
+    """A function that returns the times, in seconds, of the outside host's wrong passwords since the test began."""
+    begun = int(on_lab(f"wc -l <{SECURITY}"))
+
+    def times() -> list[int]:
+        lines = f"tail -n +{begun + 1} {SECURITY} | grep -F ChallengeResponseFailed"
+        found = on_lab(f"{lines} | grep -F '/{outside_host.address}/' | cut -c13-20 || true").split()
+        return [
+            sum(int(part) * unit for part, unit in zip(line.split(":"), (3600, 60, 1), strict=True)) for line in found
+        ]
+
+    return times
+
+
 @pytest.fixture(autouse=True)
 def no_bans(on_lab):
     """Every test begins and ends without bans."""
@@ -58,6 +85,17 @@ def no_bans(on_lab):
 def attacker_arguments(lab: dict, transport: str, user: str, password: str, times: int) -> list[object]:
     """The arguments of attacker.py."""
     return [transport, lab["host"], lab["sip"][transport], user, password, times]
+
+
+def sender_arguments(lab: dict, what: str, number: int, password: str | None = None, port: int = 5060) -> list[object]:
+    """The arguments of senders.py; the password is the right one unless another is given."""
+    return [lab["host"], port, "6001", password or lab["phones"]["6001"]["password"], what, number]
+
+
+def here(program: str, arguments: list[object]) -> list[str]:
+    """What a program of this directory prints on this machine, whose address is an administrator's."""
+    command = [sys.executable, HERE / program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.split()
 
 
 def connects(outside_host, address: str, port: int = 3524) -> bool:
@@ -116,36 +154,29 @@ def test_ping_is_answered(outside_host, addresses):
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_sip_brute_force_is_banned_but_never_an_administrator(transport, attack, lab, outside_host, on_lab):
-    ours = [sys.executable, HERE / "attacker.py"]
-    results = subprocess.run(
-        [*ours, *map(str, attacker_arguments(lab, transport, "6001", "wrong", ATTEMPTS + 1))],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    ).stdout.split()
-    assert results == ["401"] * (ATTEMPTS + 1)
+    wrong = attacker_arguments(lab, transport, "6001", "wrong", ATTEMPTS + 1)
+    assert here("attacker.py", wrong) == ["401"] * (ATTEMPTS + 1)
     assert attack(transport)[0] == "401"
     assert sipp.within(10, lambda: banned(on_lab, ASTERISK) == [outside_host.address]), on_lab(
         f"fail2ban-client status {ASTERISK}"
     )
     right = {"user": "6001", "password": lab["phones"]["6001"]["password"], "times": 1}
-    assert attack(transport, **right) == ["-"] and not connects(outside_host, lab["host"])
-    ours += map(str, attacker_arguments(lab, transport, **right))
-    assert subprocess.run(ours, capture_output=True, text=True, timeout=60, check=False).stdout.split() == ["200"]
+    assert attack(transport, **right) == ["-"] and not connects(outside_host, lab["host"], 5060)
+    assert connects(outside_host, lab["host"]), "SSH was not attacked"
+    assert here("attacker.py", attacker_arguments(lab, transport, **right)) == ["200"]
     on_lab(f"fail2ban-client set {ASTERISK} unbanip {outside_host.address}")
     # With the right password: what fail2ban has counted towards the next ban stays counted.
-    assert attack(transport, **right) == ["200"] and connects(outside_host, lab["host"])
+    assert attack(transport, **right) == ["200"]
 
 
 def test_attempts_on_unknown_sip_users_are_banned(attack, outside_host, on_lab):
-    attack("udp", "nobody")
+    attack("tcp", "nobody")
     assert sipp.within(10, lambda: banned(on_lab, ASTERISK) == [outside_host.address])
 
 
 def test_forged_log_fields_ban_only_the_attacker(attack, outside_host, on_lab):
     """Asterisk logs the user name as sent, quotes included."""
-    attack("udp", "a%22,RemoteAddress=%22IPV4/UDP/9.9.9.9/5%22,X=%22")
+    attack("tcp", "a%22,RemoteAddress=%22IPV4/TCP/9.9.9.9/5%22,X=%22")
     assert sipp.within(10, lambda: banned(on_lab, ASTERISK) == [outside_host.address])
 
 
@@ -163,7 +194,7 @@ def test_repeated_registration_is_not_banned(attack, lab, outside_host, on_lab):
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("user", ["root", "no-such-user"])
-def test_ssh_brute_force_is_banned_from_every_port(version, user, addresses, lab, outside_host, on_lab):
+def test_ssh_brute_force_is_banned_from_ssh_alone(version, user, addresses, lab, outside_host, on_lab):
     if not addresses[version]:
         pytest.skip("this machine gives its containers no IPv6")
     outside_host.run("sh", "-c", "test -e /tmp/key || ssh-keygen -q -t ed25519 -N '' -f /tmp/key")
@@ -174,21 +205,75 @@ def test_ssh_brute_force_is_banned_from_every_port(version, user, addresses, lab
     assert "Permission denied" in outside_host.run("sh", "-c", f"for i in $(seq {ATTEMPTS}); do {login}; done")
     assert sipp.within(10, lambda: len(banned(on_lab, SSHD)) == 1), on_lab("journalctl -t sshd -n 20")
     assert not connects(outside_host, addresses[version])
-    assert version == 6 or not connects(outside_host, lab["host"], 5060)
+    assert version == 6 or connects(outside_host, lab["host"], 5060)
     on_lab(f"fail2ban-client set {SSHD} unbanip {banned(on_lab, SSHD)[0]}")
     assert connects(outside_host, addresses[version])
 
 
 def test_firewall_and_bans_survive_a_restart_of_either(attack, lab, outside_host, on_lab):
-    attack("udp")
+    attack("tcp")
     assert sipp.within(10, lambda: banned(on_lab, ASTERISK) == [outside_host.address])
     for line in ("systemctl reload nftables", "systemctl restart nftables", "systemctl restart fail2ban"):
         on_lab(line)
         assert sipp.within(10, lambda: banned(on_lab, ASTERISK) == [outside_host.address]), line
-        assert sipp.within(5, lambda: not connects(outside_host, lab["host"])), line
+        assert sipp.within(5, lambda: not connects(outside_host, lab["host"], 5060)), line
         assert "policy drop" in on_lab("nft list chain inet labredes input"), line
     on_lab(f"fail2ban-client set {ASTERISK} unbanip {outside_host.address}")
-    assert connects(outside_host, lab["host"])
+    assert connects(outside_host, lab["host"], 5060)
+
+
+def test_attempts_over_udp_are_slowed_down_and_never_banned(sends, failures, attack, lab, outside_host, on_lab):
+    """From one port and from new ones, with a nonce that is used again: each datagram is an attempt."""
+    sends("attack", 15, password="wrong")
+    assert banned(on_lab, UDP) == [outside_host.address] and banned(on_lab, ASTERISK) == []
+    times = failures()
+    # At most 60 in a minute: those before fail2ban has read the log, then 16 and one each five seconds.
+    assert 5 <= len(times) <= 45, times
+    assert len([one for one in times if one > min(times) + 5]) <= 12, times
+    assert connects(outside_host, lab["host"]) and connects(outside_host, lab["host"], 5060)
+    # Nobody else at the address is cut off, neither over TCP nor, more slowly, over UDP.
+    right = lab["phones"]["6001"]["password"]
+    assert attack("tcp", password=right, times=1) == ["200"] and sends("office", 1)[1:] == ["1"]
+
+
+def test_forged_datagrams_cut_nobody_off(sends, lab, outside_host, on_lab):
+    here("senders.py", sender_arguments(lab, f"forge:{outside_host.address}", 20, password="wrong"))
+    assert sipp.within(5, lambda: banned(on_lab, UDP) == [outside_host.address])
+    seconds, registered, *_codes = sends("office", 1)
+    assert registered == "1" and float(seconds) < 5
+    assert banned(on_lab, ASTERISK) == [] and connects(outside_host, lab["host"])
+
+
+def test_50_phones_behind_one_address_register_at_once(sends, on_lab):
+    seconds, registered, *codes = sends("office", 50)
+    assert registered == "50" and float(seconds) < 30 and codes == [], (seconds, registered, codes)
+    assert banned(on_lab, UDP) == []
+
+
+def test_idle_connections_do_not_lock_out_others(sends, lab):
+    with ThreadPoolExecutor() as executor:
+        held = [executor.submit(sends, "idle", 2000, port=port) for port in (5060, 5061)]
+        time.sleep(5)
+        for transport in ("tcp", "tls"):
+            begun = time.monotonic()
+            right = attacker_arguments(lab, transport, "6001", lab["phones"]["6001"]["password"], 1)
+            assert here("attacker.py", right) == ["200"], transport
+            assert time.monotonic() - begun < 2, transport
+        assert [one.done() for one in held] == [False, False]
+    # More than 50 phones behind one address have.
+    assert [100 < int(one.result()[0]) <= 150 for one in held] == [True, True], held
+
+
+def test_honest_senders_are_neither_banned_nor_slowed_down(sends, attack, lab, on_lab):
+    on_lab("systemctl restart fail2ban")  # which forgets the failures that other tests left
+    assert sends("options", 2 * ATTEMPTS) == ["401"] * 2 * ATTEMPTS
+    assert sends("subscribe", 3) + sends("invite", 3) == ["401"] * 6
+    assert sends("stale", 3) == ["200"] * 3
+    sends("garbage", 5)
+    for transport in ("udp", "tcp"):
+        assert attack(transport, times=2) == ["401"] * 2
+        assert attack(transport, password=lab["phones"]["6001"]["password"], times=3) == ["200"] * 3
+    assert not sipp.within(3, lambda: banned(on_lab, UDP) + banned(on_lab, ASTERISK) + banned(on_lab, SSHD))
 
 
 def test_uncommitted_rules_are_rolled_back_by_the_timer(lab, on_lab):

@@ -79,6 +79,32 @@ def test_each_rule_has_one_line_per_address_family(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("host", "limit"),
+    [
+        ("Debian 11", "ct count over 150"),
+        ("Debian 12", "ct count over 150"),
+        ("Ubuntu 18.04", "timeout 10m limit rate over 1/second burst 150 packets"),
+    ],
+)
+def test_connections_of_one_address_are_limited_as_nft_can(tmp_path, host, limit):
+    rule = {**SSH, "name": "sip", "ports": [5060], "connections": "150"}
+    known = rendering.variables(rendering.FACTS[host], {"firewall_extra_rules": []}, tmp_path, "firewall")
+    known = {**known, "firewall_rules": [SSH, {**rule, "networks": []}, rule]}
+    text = rendering.render(rendering.ROLES / "firewall/templates/etc/nftables.conf.j2", known)
+    new = "tcp dport { 5060 } ct state new meter connections2"
+    assert [line.strip() for line in text.splitlines() if " meter " in line] == [
+        f"meta nfproto ipv4 {new}-4 {{ ip saddr {limit} }} drop",
+        f"meta nfproto ipv6 {new}-6 {{ ip6 saddr and ffff:ffff:ffff:ffff:: {limit} }} drop",
+    ]
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_rule_for_no_connections_is_refused(count):
+    assert "connections" in firewall_problems([{**SSH, "connections": count}])[0]
+    assert firewall_problems([{**SSH, "connections": 1}]) == firewall_problems([{**SSH, "connections": None}]) == []
+
+
 UNITS = "Id={}.service\nActiveState={}\nUnitFileState={}\n"
 
 

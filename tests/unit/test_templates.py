@@ -252,14 +252,8 @@ def pg_hba(text: str, _system: str) -> None:
         assert rule[-1] in ("peer", "scram-sha-256", "md5", "reject"), rule
 
 
-def nft_ruleset(text: str, _system: str) -> None:
-    """One table, replaced in one transaction, whose policy is drop; nft accepts it where it is installed."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
-    assert lines[:3] == ["add table inet labredes", "delete table inet labredes", "table inet labredes {"]
-    assert sum("table inet" in line for line in lines) == 3 and "flush" not in text and "policy drop;" in text
-    assert text.count("{") == text.count("}")
-    nobody = [line for line in lines if re.search(r"\{\s*\}", line)]
-    assert not nobody, f"empty set, a syntax error: {nobody}"
+def accepted_by_nft(text: str) -> None:
+    """nft accepts the rules, where it is installed."""
     if shutil.which("nft") and shutil.which("unshare"):
         checked = subprocess.run(
             ["unshare", "--user", "--map-root-user", "--net", "nft", "--check", "--file", "-"],
@@ -269,6 +263,25 @@ def nft_ruleset(text: str, _system: str) -> None:
             check=False,
         )
         assert checked.returncode == 0, checked.stderr
+
+
+def nft_ruleset(text: str, _system: str) -> None:
+    """One table, replaced in one transaction, whose policy is drop; nft accepts it where it is installed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert lines[:3] == ["add table inet labredes", "delete table inet labredes", "table inet labredes {"]
+    assert sum("table inet" in line for line in lines) == 3 and "flush" not in text and "policy drop;" in text
+    assert text.count("{") == text.count("}")
+    nobody = [line for line in lines if re.search(r"\{\s*\}", line)]
+    assert not nobody, f"empty set, a syntax error: {nobody}"
+    accepted_by_nft(text)
+
+
+def nft_table(text: str, _system: str) -> None:
+    """One table, replaced in one transaction; nft accepts it where it is installed."""
+    name = re.search(r"^add table (inet \S+)\ndelete table \1\ntable \1 {$", text, re.MULTILINE)[1]
+    assert set(re.findall(r"^ *(?:add|delete)? ?table (.*?)(?: {)?$", text, re.MULTILINE)) == {name}
+    assert "{  }" not in text
+    accepted_by_nft(text)
 
 
 def fail2ban(text: str, _system: str) -> None:
@@ -306,6 +319,7 @@ CHECKERS = {
     r"/debian/control": debian_control,
     r"/debian/options\.mk": make_variables,
     r"/etc/nftables\.conf": nft_ruleset,
+    r"/etc/fail2ban/action\.d/.*\.nft": nft_table,
     r"/etc/fail2ban/[a-z0-9]+\.d/labredes[a-z-]*\.(conf|local)": fail2ban,
     r"/etc/asterisk/pjsip\.conf": pjsip_conf,
     r"/etc/asterisk/acl\.conf": asterisk_conf_empty,
