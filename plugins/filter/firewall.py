@@ -45,8 +45,4 @@ class FilterModule:
 
     def filters(self):
         """Names as used in templates."""
-        return {
-            "firewall_allows": firewall_allows,
-            "networks_of": networks_of,
-            "port_ranges": port_ranges,
-        }
+        return {"firewall_allows": firewall_allows, "networks_of": networks_of, "port_ranges": port_ranges}

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Lookup description_problems: what is wrong with the variables of a host, by the roles' specs and one table of rules."""
+"""Lookup description_problems: what is wrong with a host's variables, by the roles' specs and one table of rules."""
 
 from __future__ import annotations
 
@@ -64,8 +64,12 @@ def defaults(kind: str) -> dict[str, Any]:
     return {name: value for path in sorted(paths) for name, value in load(path).items()}
 
 
-def shown(value: Any) -> str:
-    """A value as a sentence quotes it."""
+def shown(value: Any, kind: str = "str") -> str:
+    """A value as a sentence quotes it; only its type where it contains others, since they may be secrets."""
+    if isinstance(value, (list, Mapping)):
+        return "a list" if isinstance(value, list) else "a dictionary"
+    if kind in ("list", "dict"):
+        return "a single value"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) < 80 else text[:76] + '…"'
 
@@ -77,7 +81,8 @@ def is_of_type(value: Any, kind: str) -> bool:
     if kind in ("list", "dict"):
         return isinstance(value, list if kind == "list" else Mapping)
     pattern = {"int": r"-?(0|[1-9][0-9]*)", "float": r"-?[0-9]+(\.[0-9]+)?"}.get(kind, r"(?s:.*)")
-    return isinstance(value, (str, int, float)) and not isinstance(value, bool) and bool(re.fullmatch(pattern, str(value)))
+    single = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return kind == "raw" or (single and re.fullmatch(pattern, str(value)) is not None)
 
 
 def network(text: str, rule: dict) -> str | None:
@@ -96,9 +101,10 @@ def network(text: str, rule: dict) -> str | None:
 def address(text: str, rule: dict) -> str | None:
     """The cure of what is not an IP address."""
     try:
-        return ipaddress.ip_address(text) and None
+        ipaddress.ip_address(text)
     except ValueError:
         return rule["cure"]
+    return None
 
 
 def alternative_name(text: str, rule: dict) -> str | None:
@@ -135,37 +141,34 @@ TESTS = {one.__name__: one for one in (network, address, alternative_name, time_
 
 
 class Checker:
-    """Checks values against specs and rules."""
+    """Checks values against the options of argument specs and the rules of the table."""
 
-    def __init__(self, table: dict[str, Any], allow_weak: bool):
-        forms = table["__labredes_forms"]
+    def __init__(self, table: dict[str, Any], allow_weak: bool = False):
         self.rules: dict[str, dict] = {}
         for path, rule in table["__labredes_rules"].items():
             rule = {"form": rule} if isinstance(rule, str) else rule
-            self.rules[path] = {**forms.get(rule.get("form"), {}), **rule}
+            self.rules[path] = {**table["__labredes_forms"].get(rule.get("form"), {}), **rule}
         self.allow_weak = allow_weak
 
-    def problems(self, path: str, value: Any, option: dict, key: str, entry: Any = None) -> Iterator[str]:
-        """Sentences about a value. `path` is its place, `key` the same without indices; `entry` is what contains it."""
+    def problems(self, path: str, value: Any, option: dict, key: str, entry: Mapping | None = None) -> Iterator[str]:
+        """Sentences about a value. `path` is its place, `key` that of its rule, and `entry` is what contains it."""
         rule, kind = self.rules.get(key, {}), option["type"]
         value = to_text(value) if hasattr(value, "__ENCRYPTED__") else value
         if "secret" in rule:
-            name = re.sub(r"{(\w+)}", lambda found: str((entry or {}).get(found[1], path.partition(".")[2])), rule["secret"])
+            last = {"key": path.rpartition(".")[2], **(entry or {})}
+            name = re.sub(r"{(\w+)}", lambda found: str(last.get(found[1])), rule["secret"])
             reason = fault(name, value, name.startswith("mailbox_"), self.allow_weak)
             yield from [f"{path} {reason}."] if reason else []
         elif value is None:
             yield f"{path} is empty; give {self.wanted(option, rule)}, or leave it out."
-        elif kind == "list" and isinstance(value, str) and rule.get("separator"):
-            yield from self.problems(path, value.split(rule["separator"]), option, key)
-        elif kind != "raw" and not is_of_type(value, kind):
-            held = "a list" if isinstance(value, list) else "a dictionary" if isinstance(value, Mapping) else shown(value)
-            yield f"{path} is {held if kind not in ('list', 'dict') or 'a ' in held[:2] else 'a single value'}; give {self.wanted(option, rule)}."
+        elif kind == "list" and isinstance(value, str) and "separator" in rule:
+            yield from self.list_problems(path, value.split(rule["separator"]), option, key)
+        elif not is_of_type(value, kind):
+            yield f"{path} is {shown(value, kind)}; give {self.wanted(option, rule)}."
         elif kind == "list":
             yield from self.list_problems(path, value, option, key)
         elif kind == "dict":
             yield from self.dict_problems(path, value, option, key)
-        elif "choices" in option and str(value) not in map(str, option["choices"]):
-            yield f"{path} is {shown(value)}; give {self.wanted(option, rule)}."
         elif cure := self.cure(value, option, rule):
             yield f"{path} is {shown(value)}; give {cure}."
 
@@ -174,13 +177,14 @@ class Checker:
         if "choices" in option and option["type"] != "list":
             return "one of " + ", ".join(map(str, option["choices"]))
         if "min" in rule:
-            noun = rule.get("noun") or f"a number of {rule['unit']}"
-            return f"{noun} from {rule['min']} to {rule['max']}"
+            return f"{rule.get('noun') or 'a number of ' + rule['unit']} from {rule['min']} to {rule['max']}"
         return rule.get("cure") or NAMES[option["type"]]
 
     def cure(self, value: Any, option: dict, rule: dict) -> str | None:
-        """What to give instead of a value that is out of its range, or that has not its form."""
+        """What to give instead of a value that is no choice, out of its range or not of its form."""
         text = str(value)
+        if "choices" in option and text not in map(str, option["choices"]):
+            return self.wanted(option, rule)
         if "min" in rule and not rule["min"] <= float(text) <= rule["max"]:
             return self.wanted(option, rule)
         if "pattern" in rule and not re.fullmatch(rule["pattern"], text):
@@ -214,9 +218,9 @@ class Checker:
                 yield f"{path} has the key {shown(name)}; give {rule['cure']}."
             elif every:
                 yield from self.problems(f"{path}.{name}", value, {"type": "str", **every}, f"{key}.*", values)
-        for name in options or {}:
-            if options[name].get("required") and name not in values:
-                yield f"{path} has no {name}; give {self.wanted(options[name], self.rules.get(f'{key}.{name}', {}))}."
+        for name, option in (options or {}).items():
+            if option.get("required") and name not in values:
+                yield f"{path} has no {name}; give {self.wanted(option, self.rules.get(f'{key}.{name}', {}))}."
         if len(values) < rule.get("least", 0):
             yield f"{path} is empty; give {rule['cure']}."
 
@@ -229,31 +233,35 @@ class LookupModule(LookupBase):
         table, options, own = load(ROLES / "labredes/vars/rules.yml"), specs(), defaults("defaults")
         # Validation generates no secrets: the host may have them already.
         known = {**defaults("vars"), **table, **own, **(variables or {}), "__labredes_generate": False}
+        given: list[str] = []
+        computed: list[str] = []
         with self._templar.set_temporary_context(available_variables=known):
             weak, _problem = self.rendered("labredes_allow_weak_secrets", known["labredes_allow_weak_secrets"])
             checker = Checker(table, str(weak).lower() in ("true", "yes", "on", "1"))
-            given: list[str] = []
-            computed: list[str] = []
-            for name in [name for name in options if name in known]:
-                problems = given if known[name] != own.get(name) else computed
-                if problems is computed and "secret" in checker.rules.get(name, {}):
+            for name, option in options.items():
+                problems = given if known.get(name) != own.get(name) else computed
+                if name not in known or (problems is computed and "secret" in checker.rules.get(name, {})):
                     continue
                 value, problem = self.rendered(name, known[name])
-                problems += [problem] if problem else checker.problems(name, value, options[name], name)
+                problems += [problem] if problem else checker.problems(name, value, option, name)
             return given or self.crossed(table["__labredes_cross_references"]) or computed
 
     def rendered(self, name: str, value: Any) -> tuple[Any, str | None]:
-        """The value of a variable, or a sentence about why it has none. A message could quote a secret: only names."""
+        """The value of a variable, or a sentence about why it has none; the template itself may contain a secret."""
         try:
             return self._templar.template(value), None
         except AnsibleError as error:
             undefined = re.search(r"'([\w.]+)' is undefined|has no attribute '(\w+)'", str(error))
-            fault_of_secret = re.search(r"original message: (\S+: (labredes_secrets\.|[Tt]he secret).*?\.)(\s|$)", str(error))
-            if fault_of_secret:
-                return None, fault_of_secret[1]
             what = f"uses {undefined[1] or undefined[2]}, which is not defined" if undefined else "cannot be evaluated"
             return None, f"{name} {what}; correct its template."
 
     def crossed(self, references: list[str]) -> list[str]:
         """The sentences of the cross references; each is a template that is empty where they agree."""
-        return [text for text in (str(self._templar.template(one)).strip() for one in references) if text]
+        problems = []
+        for reference in references:
+            try:
+                problems.append(str(self._templar.template(reference)).strip())
+            except (AnsibleError, TypeError, ValueError):
+                names = sorted(set(re.findall(r"\b(?!labredes\.)[a-z]\w*_\w+", reference)) & set(specs()))
+                problems.append(f"{', '.join(names)} cannot be compared; correct their values.")
+        return [problem for problem in problems if problem]

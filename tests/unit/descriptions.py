@@ -35,6 +35,10 @@ def place(path: str, value: object) -> dict:
 def listed(name: str) -> dict[str, tuple[str, dict]]:
     """The descriptions of a file: by the name of a host, what a message must name, and the variables."""
     content = yaml.safe_load((HERE / name).read_text())
-    cases = [(path.split("[")[0].split(".")[0], place(path, value)) for path, values in content["values"].items() for value in values]
-    cases += [(entry["names"], entry["description"]) for entry in content["descriptions"]]
+    cases = [
+        (path.split("[")[0].split(".")[0], place(path, value))
+        for path, values in content["values"].items()
+        for value in values
+    ]
+    cases += [(entry.get("names", ""), entry["description"]) for entry in content["descriptions"]]
     return {f"h{number:04}": case for number, case in enumerate(cases)}
