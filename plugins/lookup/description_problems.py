@@ -88,7 +88,12 @@ def is_of_type(value: Any, kind: str) -> bool:
 def network(text: str, rule: dict) -> str | None:
     """The cure of what is not a network, None for one; likewise the functions below."""
     try:
-        ipaddress.ip_network(text)
+        known = ipaddress.ip_network(text)
+        if text in ("0.0.0.0", "::"):
+            return f"{text}/0 for every address"
+        # Python also takes 0.0.0.255 for a mask, and 08 for a length.
+        exact = text.partition("/")[2] in ("", str(known.prefixlen), str(known.netmask))
+        return None if exact else f"{known} for that network"
     except ValueError:
         try:
             meant = ipaddress.ip_interface(text)
@@ -260,7 +265,7 @@ class LookupModule(LookupBase):
         problems = []
         for reference in references:
             try:
-                problems.append(str(self._templar.template(reference)).strip())
+                problems.append(" ".join(str(self._templar.template(reference)).split()))
             except (AnsibleError, TypeError, ValueError):
                 names = sorted(set(re.findall(r"\b(?!labredes\.)[a-z]\w*_\w+", reference)) & set(specs()))
                 problems.append(f"{', '.join(names)} cannot be compared; correct their values.")

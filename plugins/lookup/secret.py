@@ -57,13 +57,9 @@ SHORTEST_PIN = 4
 LONGEST = 79  # voicemail keeps a password in 80 bytes, the terminating zero included
 ALLOWED = re.compile(r"[A-Za-z0-9._~!*+^@%/:?=-]+", re.ASCII)
 PIN = re.compile(r"[0-9]{1,10}", re.ASCII)
-WORDS = (
-    "administrator|admin|asterisk|changeme|clave|contrasena|default|iloveyou|(?:in|un)secure|labredes|letmein|master"
-)
-WORDS += (
-    "|pbx|obelix|password|passwd|pass|qwertyuiop|qwerty|asdfghjkl|asdf|zxcvbnm|1qaz|2wsx|secreto|secreta|secret|test"
-)
-WORDS += "|user|voip|welcome"  # of two words, the longer first
+WORDS = "administrator|admin|asterisk|changeme|clave|contrasena|default|iloveyou|(?:in|un)secure|labredes|letmein"
+WORDS += "|master|pbx|obelix|password|passwd|pass|phone|qwertyuiop|qwerty|asdfghjkl|asdf|zxcvbnm|1qaz|2wsx|secreto"
+WORDS += "|secreta|secret|telefono|test|user|voip|welcome"  # of two words, the longer first
 DISGUISES = str.maketrans("01345@", "oieasa")  # pa55w0rd is a common word, too
 
 
@@ -76,6 +72,8 @@ def weakness(name: str, value: str, pin: bool) -> str | None:
             return f"has {len(value)} digits, fewer than {SHORTEST_PIN}"
         if len(turns := {step % 10 for step in steps}) == 1 and turns <= {0, 1, 9}:
             return "is one digit repeated or digits in a row"
+        if len(set(value)) < 3 or value in ("2580", "0852"):
+            return "is two digits alone or a column of the keypad"
         return "is the number it belongs to" if value in parts else None
     if len(value) < SHORTEST_PASSWORD:
         return f"has {len(value)} characters, fewer than {SHORTEST_PASSWORD}"

@@ -10,6 +10,7 @@ from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import c
 
 QUEUE = r"^(?P<name>\S+) +has \d+ calls .* in '(?P<strategy>\w+)' strategy"
 MEMBER = r"^ {6}(?:(?P<membername>.*) \()?(?P<name>[^\s()/]+/[^\s()]+)(?!.*\(dynamic\))"  # not who joined by phone
+MAILBOX = r"^(?P<context>\S+) +(?P<name>\S+) +(?P<fullname>.*?) +(?P<tz>exchange|) +\d+$"
 CONTEXT = r"^\[ Context '(.+?)' created by"
 # Kind, command of the CLI, pattern of a line with an object, whose other groups are settings; and, where the kind has
 # braces, pattern of a heading whose first group belongs there.
@@ -23,7 +24,7 @@ LISTS = (
     ("queue", "queue show", QUEUE, None),
     ("queue {}, member", "queue show", MEMBER, QUEUE),
     ("agent", "agent show all", r"^(?P<name>\d+) ", None),
-    ("mailbox", "voicemail show users", r"^(?P<context>\S+) +(?P<name>\S+) +(?P<fullname>.*?) +\d+$", None),
+    ("mailbox", "voicemail show users", MAILBOX, None),
     ("conference bridge", "confbridge show profile bridges", r"^(?P<name>exchange_\S+)$", None),
     ("conference user", "confbridge show profile users", r"^(?P<name>exchange_\S+)$", None),
 )

@@ -6,17 +6,22 @@ import re
 import secrets
 import ssl
 import time
+from datetime import datetime, timedelta
+from email import message_from_bytes, policy
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
 from playbook import Run, play
 from sipp import within
+from softphone import Softphone
 
 ROOT = Path(__file__).resolve().parents[2]
 CERTIFICATE = "/etc/ssl/labredes/certificate.pem"
 BACKUP = "/var/tmp/certificate-before-the-test.pem"
 NEW = "6004"  # a phone without an agent
+MAIL = "/var/spool/asterisk/voicemail/mail-of-the-test"
 PASSWORD = secrets.token_hex(12)
 EVERY_MODULE = ["app_queue", "app_voicemail", "pbx_config", "pbx_lua", "res_pjsip"]
 
@@ -32,9 +37,13 @@ def phones(lab_directory) -> list[dict]:
 @pytest.fixture(scope="module")
 def other_data(phones) -> dict[str, object]:
     """Data with a renamed phone, a new one, and more of everything that can be dialled."""
-    renamed = [{**phone, "name": "Renamed"} if phone["number"] == "6003" else phone for phone in phones]
+    other = {"6003": {"name": "Renamed"}, "6002": {"media_encryption": "required"}}
+    renamed = [{**phone, **other.get(phone["number"], {})} for phone in phones]
     return {
-        "pbx_phones": [*renamed, {"number": NEW, "name": "Portería", "password": PASSWORD}],
+        "pbx_phones": [
+            *renamed,
+            {"number": NEW, "name": "Portería", "password": PASSWORD, "devices": 2, "email": "a@example.com"},
+        ],
         "pbx_queues": [
             {"name": "ColaUno", "number": "8001", "agents": ["6001", "6002", "6003"]},
             {"name": "Ventas", "number": "8002", "agents": ["6003"]},
@@ -46,6 +55,7 @@ def other_data(phones) -> dict[str, object]:
         ],
         "pbx_conferences": ["6000", "6010"],
         "pbx_ring_seconds": 5,
+        "pbx_voicemail_mail_command": f"/usr/bin/tee {MAIL}",
     }
 
 
@@ -137,7 +147,7 @@ def test_silence_at_a_call_centre_ends_the_call(changed, telephones):
     assert caller.hears("vm-sorry", seconds=15) and caller.hears("vm-goodbye") and caller.ended(), caller
 
 
-def test_unanswered_call_leaves_a_message_and_lights_the_lamp(changed, telephones, inbox, records):
+def test_unanswered_call_leaves_a_message_and_lights_the_lamp(changed, telephones, inbox, records, on_lab):
     phone = telephones.ringing(NEW)
     caller = telephones.dial("6001", NEW, answered=False, talking=False)
     assert within(5, lambda: phone.invited == 1), caller
@@ -153,6 +163,31 @@ def test_unanswered_call_leaves_a_message_and_lights_the_lamp(changed, telephone
         ("6001", NEW, "VoiceMail", "ANSWERED"),
     ]
     assert len({row["uniqueid"] for row in rows}) == 1, rows
+    mail = message_from_bytes(on_lab(f"cat {MAIL} && rm {MAIL}").encode(), policy=policy.default)
+    assert mail["Subject"] == 'Mensaje nuevo de "Paquito Txokolatero" <6001>'
+    text = mail.get_content()
+    assert "Portería:" in text and f"El buzón {NEW} tiene" in text, text
+    written = datetime.strptime(re.search(r"\d\d/\d\d/\d{4} \d\d:\d\d", text)[0], "%d/%m/%Y %H:%M")
+    age = datetime.now(tz=ZoneInfo("Europe/Madrid")).replace(tzinfo=None) - written
+    assert timedelta(0) < age < timedelta(minutes=3), (text, age)
+
+
+def test_both_devices_of_a_number_ring(changed, telephones):
+    """The one that answers gets the call, and the other stops ringing."""
+    ringing, answering = telephones.ringing(NEW), telephones.answering(NEW, seconds=1.5)
+    caller = telephones.dial("6001", NEW)
+    assert answering.talks() and caller.hears_party(answering.media), caller
+    assert (ringing.invited, answering.invited) == (1, 1)
+    assert within(3, lambda: re.search("^CANCEL ", ringing.trace(), re.MULTILINE)), ringing.trace()
+
+
+def test_phone_that_demands_encryption_is_called(changed, telephones, lab):
+    account = ("6002", lab["phones"]["6002"]["password"], lab["host"])
+    phone = Softphone(telephones.stack, account, "tls", lab["sip"]["tls"], encryption="srtp-mand")
+    assert phone.registered(), phone.text()
+    caller = telephones.dial("6001", "6002")
+    assert phone.says("SRTP is Enabled") and phone.hears_sound(), phone.text()
+    assert within(5, lambda: caller.audible(0.5) > 0.5), caller
 
 
 def test_phone_without_an_agent_cannot_log_in(changed, telephones):

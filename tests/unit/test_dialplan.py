@@ -62,6 +62,9 @@ def steps(text: str) -> list[Step]:
                 continue
             if key == "exten":
                 extension, _, value = value.partition(",")
+            if value.startswith("hint,"):
+                assert re.fullmatch(r"hint,(PJSIP|confbridge|Queue):?/?[\w-]+", value), value
+                continue
             match = re.fullmatch(r"(n|\d+)(?:\((\w+)\))?,(\w+)\((.*)\)", value)
             assert match and extension, f"[{section.name}] {key} => {value}"
             priority = priority + 1 if match[1] == "n" else int(match[1])

@@ -77,7 +77,7 @@ Defined agents: 1, Logged in: 0, Talking: 0
 """
 MAILBOXES = """\
 Context    Mbox  User                      Zone       NewMsg
-from-internal 6001  Paquito Txokolatero                       0
+from-internal 6001  Paquito Txokolatero       exchange        0
 from-internal 6002  Manuela Carmena Vuelve Ñandú          12
 2 voicemail users configured.
 """
@@ -107,7 +107,7 @@ DESCRIBED = {
     "queue Ventas, member": None,
     "agent": {"6001": None},
     "mailbox": {
-        "6001": {"context": "from-internal", "fullname": "Paquito Txokolatero"},
+        "6001": {"context": "from-internal", "tz": "exchange", "fullname": "Paquito Txokolatero"},
         "6002": {"context": "from-internal", "fullname": "Manuela Carmena Vuelve Ñandú"},
     },
     "conference bridge": {"exchange_bridge": None},
@@ -265,7 +265,10 @@ def test_described_phones_are_those_of_pjsip_conf(kind, described, known):
         for setting, value in settings.items():
             if setting == "PHONE":
                 setting, value = "set_var", f"PHONE={value}"
-            found = asterisk_files.setting(parsed, written[name], setting) or {"webrtc": "no"}.get(setting, "")
+            found = asterisk_files.setting(parsed, written[name], setting) or {
+                "webrtc": "no",
+                "media_encryption": "no",
+            }.get(setting, "")
             assert value == (f"({found.replace(',', '|')})" if setting == "allow" else found), (name, setting)
 
 
@@ -303,7 +306,7 @@ def test_described_mailboxes_and_agents_are_those_of_the_files(described, known)
     (own,) = (section for section in boxes if section.name == "from-internal")
     fields = {number: value.split(",") for number, value in own.settings}
     assert described["mailbox"] == {
-        number: {"context": "from-internal", "fullname": field[1]} for number, field in fields.items()
+        number: {"context": "from-internal", "tz": "exchange", "fullname": field[1]} for number, field in fields.items()
     }
     _parsed, agents = sections(known, "agents.conf")
     assert described["agent"].keys() == {section.name for section in agents}

@@ -1,0 +1,112 @@
+"""A softphone by baresip, an independent SIP implementation with TLS, SRTP and several codecs.
+
+It sends a tone and answers every call. It needs no sound card and no privileges, and ends with its stack.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+import re
+import struct
+import subprocess
+import tempfile
+import wave
+from contextlib import ExitStack
+from pathlib import Path
+
+from sipp import within
+
+RATES = {"PCMU": 8000, "PCMA": 8000, "G722": 16000}  # samples a second
+CONFIG = """
+sip_verify_server no
+audio_source aufile,{directory}/tone.wav
+audio_player aufile,{directory}/played.wav
+audio_alert aufile,{directory}/played.wav
+ausrc_srate {rate}
+auplay_srate {rate}
+module_path /usr/lib/baresip/modules
+module aufile.so
+module g711.so
+module g722.so
+module menu.so
+module sndfile.so
+module srtp.so
+module account.so
+snd_path {directory}
+"""
+
+
+class Softphone:
+    """A registered softphone with one codec; dial: a number that it calls. It ends after `seconds`.
+
+    port: the exchange's port for the transport. encryption: srtp, or srtp-mand, which accepts no call without it.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        account: tuple[str, str, str],
+        transport: str = "udp",
+        port: int = 5060,
+        codec: str = "PCMU",
+        encryption: str = "",
+        dial: str = "",
+        seconds: int = 25,
+    ):
+        self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.output = self.directory / "output"
+        number, password, host = account
+        self.rate = rate = RATES[codec]
+        (self.directory / "config").write_text(CONFIG.format(directory=self.directory, rate=rate))
+        options = f"auth_user={number};auth_pass={password};audio_codecs={codec};answermode=auto;regint=60"
+        options += f";mediaenc={encryption}" if encryption else ""
+        line = f"<sip:{number}@{host}:{port};transport={transport}>;{options}\n"
+        (self.directory / "accounts").write_text(line)
+        (self.directory / "contacts").write_text("")
+        with wave.open(str(self.directory / "tone.wav"), "wb") as tone:
+            tone.setnchannels(1)
+            tone.setsampwidth(2)
+            tone.setframerate(rate)
+            steps = range(rate * seconds)
+            tone.writeframes(b"".join(struct.pack("<h", int(9000 * math.sin(i * 880 * math.pi / rate))) for i in steps))
+        command = ["baresip", "-f", self.directory, "-t", str(seconds)]
+        with self.output.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, *(["-e", f"/dial {number_of(dial, host, port, transport)}"] if dial else [])],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+
+    def says(self, pattern: str, seconds: float = 10) -> bool:
+        """Wait until its output matches a pattern."""
+        return within(seconds, lambda: re.search(pattern, self.text()))
+
+    def text(self) -> str:
+        """Its output so far, without the lines that count its bits a second."""
+        return re.sub(r"[^\n]*bit/s[^\n]*", "", self.output.read_text(errors="replace"))
+
+    def registered(self) -> bool:
+        """Wait until it is registered."""
+        return self.says(r"200 OK .*\[1 binding\]")
+
+    def hears_sound(self, seconds: float = 10) -> bool:
+        """Wait until it has received half a second of sound that is not silence."""
+        return within(seconds, lambda: self._loud() > 0.5)
+
+    def _loud(self) -> float:
+        """Seconds of sound in what it has received."""
+        total = 0.0
+        for path in self.directory.glob("dump-*-dec.wav"):
+            data = path.read_bytes()[44:]
+            samples = array.array("h", data[: len(data) // 2 * 2])
+            total += sum(abs(sample) > 200 for sample in samples) / self.rate
+        return total
+
+
+def number_of(number: str, host: str, port: int, transport: str) -> str:
+    """The URI of a number at the exchange."""
+    return f"sip:{number}@{host}:{port};transport={transport}"
