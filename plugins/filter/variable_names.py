@@ -7,7 +7,7 @@ import difflib
 import os
 from pathlib import Path
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 # No other collection has variables with these prefixes.
 OWN_PREFIXES = ("labredes_", "pbx_", "preflight_", "asterisk_package_")
@@ -20,7 +20,7 @@ def unknown_variables(names, roles, renamed, ignored=()):
     """
     known = set()
     for path in Path(roles).glob("*/meta/argument_specs.yml"):
-        known.update(yaml.safe_load(path.read_text())["argument_specs"]["validate"].get("options", {}))
+        known.update(yaml_load(path.read_text())["argument_specs"]["validate"].get("options", {}))
     problems = []
     for name in sorted(set(names) - known - set(ignored)):
         if name in renamed:

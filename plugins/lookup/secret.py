@@ -56,28 +56,37 @@ SHORTEST_PASSWORD = 12
 SHORTEST_PIN = 4
 LONGEST = 79  # voicemail keeps a password in 80 bytes, the terminating zero included
 ALLOWED = re.compile(r"[A-Za-z0-9._~!*+^@%/:?=-]+", re.ASCII)
-WORDS = "administrator|admin|asterisk|changeme|clave|contrasena|default|(?:in|un)secure|labredes|letmein|master|pbx"
-WORDS += "|obelix|password|passwd|pass|qwerty|secreto|secret|test|user|voip|welcome"  # of two words, the longer first
+PIN = re.compile(r"[0-9]{1,10}", re.ASCII)
+WORDS = "administrator|admin|asterisk|changeme|clave|contrasena|default|iloveyou|(?:in|un)secure|labredes|letmein"
+WORDS += "|master|pbx|obelix|password|passwd|pass|phone|qwertyuiop|qwerty|asdfghjkl|asdf|zxcvbnm|1qaz|2wsx|secreto"
+WORDS += "|secreta|secret|telefono|test|user|voip|welcome"  # of two words, the longer first
+DISGUISES = str.maketrans("01345@", "oieasa")  # pa55w0rd is a common word, too
 
 
 def weakness(name: str, value: str, pin: bool) -> str | None:
     """Why a secret is weak, None when it is not. The parts of its name count as common words."""
     parts = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part]
-    if pin and value.isdigit() and len(value) >= SHORTEST_PIN:
-        steps = {(int(second) - int(first)) % 10 for first, second in pairwise(value)}
-        if len(steps) == 1 and steps <= {0, 1, 9}:
-            return "is one digit repeated or digits in a row"
-        return "is the number it belongs to" if value in parts else None
+    steps = [ord(second) - ord(first) for first, second in pairwise(value)]
     if pin:
-        return f"is a PIN and must be {SHORTEST_PIN} or more digits"
+        if len(value) < SHORTEST_PIN:
+            return f"has {len(value)} digits, fewer than {SHORTEST_PIN}"
+        if len(turns := {step % 10 for step in steps}) == 1 and turns <= {0, 1, 9}:
+            return "is one digit repeated or digits in a row"
+        if len(set(value)) < 3 or value in ("2580", "0852"):
+            return "is two digits alone or a column of the keypad"
+        return "is the number it belongs to" if value in parts else None
     if len(value) < SHORTEST_PASSWORD:
         return f"has {len(value)} characters, fewer than {SHORTEST_PASSWORD}"
-    if len(set(value)) < 5:
+    if len(set(value)) < 5 or value in (value + value)[1:-1]:
         return "repeats a few characters"
-    rest = re.sub("|".join([*parts, WORDS]), "", value.lower())
-    if rest != value.lower() and len(re.sub(r"[^a-z]", "", rest)) < 4:
-        return "consists of common words"
-    return "has no letters and fewer than 20 characters" if len(value) < 20 and not re.search("[a-z]", rest) else None
+    if sum(abs(step) < 2 for step in steps) > len(steps) * 0.7:
+        return "is characters in a row"
+    for text in (value.lower(), value.lower().translate(DISGUISES)):
+        rest = re.sub("|".join([*map(re.escape, parts), WORDS]), "", text)
+        if rest != text and len(re.sub(r"[^a-z]", "", rest)) < 4:
+            return "consists of common words"
+    few = len(value) < 20 and not re.search("[A-Za-z]", value)
+    return "has no letters and fewer than 20 characters" if few else None
 
 
 def fault(name: str, value: object, pin: bool, allow_weak: bool) -> str | None:
@@ -86,6 +95,8 @@ def fault(name: str, value: object, pin: bool, allow_weak: bool) -> str | None:
         return "is not a string; put it in quotes"
     if not value or len(value) > LONGEST:
         return f"is empty or has more than {LONGEST} characters, which Asterisk would cut off"
+    if pin and not PIN.fullmatch(value):
+        return "is a PIN and must be 4 to 10 digits"
     if not ALLOWED.fullmatch(value):
         return "contains a character other than letters, digits and ._~!*+^@%/:?=- (others break Asterisk's files)"
     cure = "choose a stronger one, leave it out to have one generated, or set labredes_allow_weak_secrets: true"

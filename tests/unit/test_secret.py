@@ -128,7 +128,12 @@ def test_own_value_takes_precedence_and_may_be_a_template(secret):
         ("phone_6001", "phone_6001_6001", "common words"),
         ("database_password", "Password12345678", "common words"),
         ("database_password", "ababababababab", "repeats"),
-        ("database_password", "1234567890123", "no letters"),
+        ("database_password", "1027384956102", "no letters"),
+        ("database_password", "1234567890123", "in a row"),
+        ("database_password", "abcdefghijklmnop", "in a row"),
+        ("database_password", "qwertyuiopas", "common words"),
+        ("database_password", "P4ssw0rd1234!", "common words"),
+        ("database_password", "xK7qPxK7qPxK7qP", "repeats"),
         ("database_password", "", "empty"),
         ("database_password", "x" * 40 + STRONG * 3, "more than 79"),
         ("database_password", STRONG + ";x", "character other than"),
@@ -150,13 +155,14 @@ def test_unusable_values_are_refused(secret, name, value, reason):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("123", "4 or more digits"),
+        ("123", "has 3 digits, fewer than 4"),
         ("8888", "repeated"),
         ("1234", "in a row"),
         ("9876", "in a row"),
         ("7890", "in a row"),
         ("6001", "number it belongs to"),
-        ("12a4", "4 or more digits"),
+        ("12a4", "must be 4 to 10 digits"),
+        ("47194719471", "must be 4 to 10 digits"),
         (4711, "not a string"),
     ],
 )
@@ -175,7 +181,9 @@ def test_allow_weak_may_be_a_string(secret, switch, off):
 
 def test_allow_weak_accepts_weak_but_not_unusable_values(secret):
     assert secret("mailbox_6001", own={"mailbox_6001": "8888"}, chars="digits", allow_weak=True) == "8888"
+    assert secret("mailbox_6001", own={"mailbox_6001": "12"}, chars="digits", allow_weak=True) == "12"
     assert "character other than" in refusal(secret, "database_password", "a;b", allow_weak=True)
+    assert "4 to 10 digits" in refusal(secret, "mailbox_6001", "47,11", chars="digits", allow_weak=True)
 
 
 def test_emptied_file_is_refused(secret):
