@@ -41,6 +41,7 @@ class Softphone:
     """A registered softphone with one codec; dial: a number that it calls. It ends after `seconds`.
 
     port: the exchange's port for the transport. encryption: srtp, or srtp-mand, which accepts no call without it.
+    namespace: a process whose network it uses, such as that of a container.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Softphone:
         encryption: str = "",
         dial: str = "",
         seconds: int = 25,
+        namespace: int = 0,
     ):
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.output = self.directory / "output"
@@ -70,7 +72,7 @@ class Softphone:
             tone.setframerate(rate)
             steps = range(rate * seconds)
             tone.writeframes(b"".join(struct.pack("<h", int(9000 * math.sin(i * 880 * math.pi / rate))) for i in steps))
-        command = ["baresip", "-f", self.directory, "-t", str(seconds)]
+        command = [*within_network(namespace), "baresip", "-f", self.directory, "-t", str(seconds)]
         with self.output.open("wb") as output:
             process = subprocess.Popen(
                 [*command, *(["-e", f"/dial {number_of(dial, host, port, transport)}"] if dial else [])],
@@ -105,6 +107,11 @@ class Softphone:
             samples = array.array("h", data[: len(data) // 2 * 2])
             total += sum(abs(sample) > 200 for sample in samples) / self.rate
         return total
+
+
+def within_network(process: int) -> list[str]:
+    """The beginning of a command that uses the network of a process; empty for this one's."""
+    return ["nsenter", f"--target={process}", "--net", "--"] if process else []
 
 
 def number_of(number: str, host: str, port: int, transport: str) -> str:

@@ -2,9 +2,9 @@
 """A day of honest senders in some minutes, then a minute of wrong passwords: `make soak-senders`.
 
 From one address in no administrator's network, over UDP, TCP, TLS and WSS: phones that register, again and with an old
-nonce, OPTIONS and SUBSCRIBE without a login, a provider's INVITE, malformed datagrams and keep-alive messages, and a
-wrong password twice. None of it may ban or slow down the address. Prints a JSON object with the figures and their
-limits; exits with code 1 if one is missed.
+nonce, OPTIONS and SUBSCRIBE without a login, a provider's INVITE, malformed datagrams and keep-alive messages, a wrong
+password twice, and baresip and SIPp as phones. None of it may ban or slow down the address. Prints a JSON object with
+the figures and their limits; exits with code 1 if one is missed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 
 import host  # noqa: E402
 from outside_host import OutsideHost  # noqa: E402
+from softphone import Softphone, within_network  # noqa: E402
 
 import inventory  # noqa: E402
 
@@ -44,7 +46,10 @@ def main() -> int:
     def on_lab(line: str) -> str:
         return subprocess.run(ssh, input=line, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    password = next((directory / "secrets").rglob("phone_6001")).read_text().strip()
+    def secret_of(number: str) -> str:
+        return next((directory / "secrets").rglob(f"phone_{number}")).read_text().strip()
+
+    password = secret_of("6001")
     on_lab("fail2ban-client unban --all; systemctl restart fail2ban")  # which forgets earlier failures
     rounds, registrations, wrong = 0, 0, []
     with OutsideHost(directory) as outside:
@@ -55,6 +60,26 @@ def main() -> int:
 
         def registers(transport: str, secret: str, times: int) -> list[str]:
             return outside.python("attacker.py", transport, address, PORTS[transport], "6001", secret, times).split()
+
+        def baresip_calls(transport: str, encryption: str) -> bool:
+            """Register with baresip, call the conference and hear its announcement."""
+            with ExitStack() as stack:
+                phone = Softphone(
+                    stack,
+                    ("6002", secret_of("6002"), address),
+                    transport,
+                    PORTS[transport],
+                    encryption=encryption,
+                    dial="6000",
+                    namespace=outside.process,
+                )
+                return phone.registered() and phone.hears_sound()
+
+        def sipp_registers() -> bool:
+            command = [*within_network(outside.process), "sipp", f"{address}:{PORTS['udp']}", "-i", outside.address]
+            command += ["-sf", ROOT / "tests/sipp/register.xml", "-m", "1", "-nostdin", "-timeout", "10s"]
+            command += ["-s", "6003", "-au", "6003", "-ap", secret_of("6003"), "-key", "expires", "60"]
+            return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
         end = time.monotonic() + 60 * options.minutes
         while time.monotonic() < end:
@@ -70,6 +95,9 @@ def main() -> int:
                 got = registers(transport, password, 3)
                 wrong += [(transport, got)] if got != ["200"] * 3 else []
                 registrations += len(got)
+            for transport, encryption in (("udp", ""), ("tcp", ""), ("tls", "srtp-mand")):
+                wrong += [] if baresip_calls(transport, encryption) else [("baresip", transport)]
+            wrong += [] if sipp_registers() else [("sipp", "register")]
             rounds, registrations = rounds + 1, registrations + 12
         bans = {jail: on_lab(f"fail2ban-client get {jail} banip").split() for jail in JAILS}
     # From another address, where no phone has proved a password.
