@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
+sys.path[:0] = [str(ROOT / path) for path in ("collections", "lab", "tests/site")]
 
 import host  # noqa: E402
 from outside_host import OutsideHost  # noqa: E402
