@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-import subprocess
 
 import pytest
 from apir_py.ami import LARGEST_MESSAGE, Refused, Settings, Unreachable, Untrusted, tls_context
@@ -229,24 +227,8 @@ async def test_unknown_host_is_unreachable(host):
         assert isinstance(await failure(Followed(ami, host=host)), Unreachable)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for 127.0.0.1 and the server's context with it, as (path, context)."""
-    directory = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=pbx"
-    subprocess.run(
-        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"],
-        cwd=directory,
-        capture_output=True,
-        check=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(directory / "certificate.pem", directory / "key.pem")
-    return str(directory / "certificate.pem"), context
-
-
 async def test_tls_with_the_known_certificate_connects(certificate):
-    path, context = certificate
+    path, _, context = certificate
     async with FakeAmi(tls=context) as ami, Followed(ami, tls=tls_context(path)) as seen:
         ami.event("Hangup")
         await until(lambda: seen.events)
@@ -254,14 +236,14 @@ async def test_tls_with_the_known_certificate_connects(certificate):
 
 
 async def test_tls_with_an_unknown_certificate_is_untrusted(certificate):
-    async with FakeAmi(tls=certificate[1]) as ami:
+    async with FakeAmi(tls=certificate[2]) as ami:
         error = await failure(Followed(ami, tls=tls_context()))
     assert isinstance(error, Untrusted)
     assert "its certificate is not trusted: self" in str(error)
 
 
 async def test_tls_with_the_certificate_of_another_host_is_untrusted(certificate):
-    path, context = certificate
+    path, _, context = certificate
     async with FakeAmi(tls=context) as ami:
         error = await failure(Followed(ami, tls=tls_context(path), tls_name="other.example.com"))
     assert isinstance(error, Untrusted)

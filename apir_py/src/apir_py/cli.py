@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import getpass
+import logging
 import os
 import signal
 import ssl
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code; wrong usage ends the program with code 2."""
     parser = build_parser()
     options, unknown = parser.parse_known_args(arguments)
+    if options.command == "serve" and not unknown:
+        return run_service(options.config, parser)
+    if options.command == "password" and not unknown:
+        return print_hash(parser)
     if unknown and unknown[0].startswith("-"):
         parser.error(f"unknown option: {unknown[0].split('=')[0]}")
     if unknown:  # not repeated in the message, since it may be the secret
@@ -97,7 +102,49 @@ def build_parser() -> argparse.ArgumentParser:
     events.add_argument(
         "--give-up", metavar="SECONDS", type=seconds, help="end with code 3 once the exchange is gone for so long"
     )
+    service = commands.add_parser(
+        "serve",
+        help="pass events on to WebSockets",
+        description="Passes the events of an exchange on to WebSockets over TLS, until SIGTERM. SIGHUP reads the "
+        "certificate again.",
+    )
+    service.add_argument("config", metavar="FILE", help="the configuration; see the README")
+    commands.add_parser(
+        "password",
+        help="print the hash of a password, for the configuration of `serve`",
+        description="Asks for a password, or reads a line of standard input, and prints its hash.",
+    )
     return parser
+
+
+def run_service(path: str, parser: argparse.ArgumentParser) -> int:
+    """Run the service; gives the exit code."""
+    from apir_py import config  # these need aiohttp, or memory that `events` can do without
+
+    try:
+        from apir_py import server
+    except ImportError as error:
+        parser.error(f"`serve` needs aiohttp: {error}")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(server.serve(config.read_config(path)))
+    except config.ConfigError as error:
+        parser.error(str(error))
+    except OSError as error:
+        say(str(error))
+        return UNREACHABLE
+    return ENDED
+
+
+def print_hash(parser: argparse.ArgumentParser) -> int:
+    """Print the hash of a password; gives the exit code."""
+    from apir_py.passwords import hash_password
+
+    password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if not password:
+        parser.error("the password is empty")
+    print(hash_password(password))
+    return ENDED
 
 
 def port(text: str) -> int:

@@ -84,6 +84,11 @@ def timestamp(at: datetime) -> str:
     return at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def now() -> str:
+    """This moment, as JSON carries it."""
+    return timestamp(datetime.now(timezone.utc))
+
+
 def as_object(event: Event) -> dict[str, object]:
     """The JSON form: `{"v": 1, "type": "event", "at": "…Z", "event": "Hangup", "fields": {"Channel": "…"}}`."""
     return {"v": SCHEMA, "type": "event", "at": timestamp(event.at), "event": event.name, "fields": event.fields}
@@ -91,8 +96,7 @@ def as_object(event: Event) -> dict[str, object]:
 
 def exchange_object(state: str, reason: str) -> dict[str, object]:
     """What is sent when the exchange is `connected` or `lost`, now: `{"v": 1, "type": "exchange", "at": "…Z", …}`."""
-    at = timestamp(datetime.now(timezone.utc))
-    return {"v": SCHEMA, "type": "exchange", "at": at, "state": state, "reason": reason}
+    return {"v": SCHEMA, "type": "exchange", "at": now(), "state": state, "reason": reason}
 
 
 def as_json(value: object) -> str:
