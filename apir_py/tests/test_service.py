@@ -331,12 +331,25 @@ async def test_connections_of_one_address_are_limited(certificate):
                 pair[1].close()
 
 
-async def test_hundreds_of_silent_connections_delay_nobody(certificate):
+async def test_connection_over_a_limit_is_closed_before_tls(certificate):
+    async with running(certificate, connections=5) as (_, service):
+        door = service.service.door
+        opened = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(300)]
+        await until(lambda: door.refused + door.counted >= 300)
+        assert door.counted <= 5
+        assert await asyncio.wait_for(opened[-1][0].read(), 1) == b""
+        for _, writer in opened:
+            writer.close()
+        await until(lambda: not door.by_address)
+        assert ((await service.get("/healthz"))[0], door.counted) == (200, 1)
+
+
+async def test_silent_connections_delay_nobody(certificate):
     async with running(certificate, request_seconds=1) as (ami, service):
         client = await service.socket()
         await client.read()
         idle = []
-        for _ in range(400):
+        for _ in range(90):
             plain = sockets.create_connection(("127.0.0.1", service.port))
             idle.append(plain)
             await asyncio.sleep(0)

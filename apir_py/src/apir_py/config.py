@@ -88,8 +88,8 @@ def read_config(path: str) -> Config:
         login_seconds=server.integer("login_seconds", 60, 1),
         backlog_events=server.integer("backlog_events", 5000, 1),
         backlog_bytes=server.integer("backlog_bytes", 4 << 20, 1),
-        connections=server.integer("connections", 500, 1),
-        connections_per_address=server.integer("connections_per_address", 100, 1),
+        connections=server.integer("connections", 200, 1),
+        connections_per_address=server.integer("connections_per_address", 50, 1),
         request_seconds=server.integer("request_seconds", 10, 1),
     )
     exchange.refuse_unknown()

@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from socket import SHUT_RDWR
 from typing import Any, Callable
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -20,7 +19,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from apir_py.access import Limit, Session, Tokens, network_key, plain
 from apir_py.ami import AmiError, Exchange
 from apir_py.config import Config
-from apir_py.door import Door
+from apir_py.door import Door, Entry
 from apir_py.event import printable
 from apir_py.hub import SESSION_ENDED, Client, Hub
 from apir_py.passwords import NOBODY, verify
@@ -87,18 +86,11 @@ class Service:
         await self.runner.setup()
         config = self.config
         assert self.runner.server
-        self.door = Door(self.runner.server, config.connections, config.connections_per_address, config.request_seconds)
+        self.door = Door(
+            self.runner.server, self.tls, config.connections, config.connections_per_address, config.request_seconds
+        )
         for address in config.addresses:
-            self.servers.append(
-                await asyncio.get_running_loop().create_server(
-                    self.door,
-                    address,
-                    config.port,
-                    ssl=self.tls,
-                    ssl_handshake_timeout=config.request_seconds,
-                    backlog=512,
-                )
-            )
+            self.servers.append(await self.door.listen(address, config.port))
 
     async def run(self) -> None:
         """Follow the exchange, however often it goes."""
@@ -130,7 +122,9 @@ class Service:
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Put the headers of security on each answer, and errors into JSON."""
-        self.door.served(request.transport)
+        entry = self.entry(request)
+        if entry:
+            entry.served()
         try:
             response = await handler(request)
         except web.HTTPException as error:
@@ -220,8 +214,10 @@ class Service:
             return refuse(401, "the ticket is wrong, used or too old")
         socket = web.WebSocketResponse(heartbeat=20, max_msg_size=LARGEST_REQUEST, compress=False, timeout=CLOSE_WITHIN)
         await socket.prepare(request)
-        connection = request.transport and request.transport.get_extra_info("socket")
-        self.door.opened(request.transport)
+        entry = self.entry(request)
+        if not entry:  # gone already
+            return socket
+        entry.leave()
         config = self.config
         client = Client(session.user, config.users[session.user].sees, config.backlog_events, config.backlog_bytes)
         loop = asyncio.get_running_loop()
@@ -245,7 +241,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.close(socket, client, connection)
+            await self.close(socket, client, entry)
         return socket
 
     @staticmethod
@@ -256,7 +252,7 @@ class Service:
                 client.end(WSCloseCode.UNSUPPORTED_DATA, "this service takes no messages")
                 return
 
-    async def close(self, socket: web.WebSocketResponse, client: Client, connection: Any) -> None:
+    async def close(self, socket: web.WebSocketResponse, client: Client, entry: Entry) -> None:
         """Close a WebSocket with its reason, whether or not the other side reads."""
         code, reason = client.ended.result() if client.ended.done() else (int(WSCloseCode.OK), "")
         self.ends[str(int(code))] = self.ends.get(str(int(code)), 0) + 1
@@ -264,10 +260,7 @@ class Service:
             log.info("WebSocket of %s: %s", client.user, reason)
         with contextlib.suppress(asyncio.TimeoutError, ConnectionError, RuntimeError):
             await asyncio.wait_for(socket.close(code=code, message=reason.encode()), 2 * CLOSE_WITHIN)
-        # It may be closing already, but not before all is sent, which nobody may read; and abort() of a TLS transport
-        # does nothing any more once close() was called twice, as aiohttp does (Python 3.11).
-        if connection:
-            asyncio.get_running_loop().call_later(CLOSE_WITHIN, cut, connection)
+        asyncio.get_running_loop().call_later(CLOSE_WITHIN, entry.cut)
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while the exchange is connected, otherwise 503."""
@@ -304,6 +297,10 @@ class Service:
             lines += [f"{name}{labels} {int(value)}" for labels, value in values.items()]
         return web.Response(text="\n".join([*lines, ""]), content_type="text/plain")
 
+    def entry(self, request: web.Request) -> Entry | None:
+        """The connection of a request, while it lasts."""
+        return self.door.entries.get(request.transport) if request.transport else None
+
     def require_session(self, request: web.Request) -> Session:
         """The session of the request's cookie."""
         session = self.sessions.find(request.cookies.get(COOKIE, ""))
@@ -316,12 +313,6 @@ class Service:
         origin = request.headers.get("Origin")
         if origin is not None and origin not in (f"https://{request.host}", *self.config.origins):
             raise web.HTTPForbidden(reason="pages of this origin are not allowed")
-
-
-def cut(connection: Any) -> None:
-    """End a connection, whatever is left to be sent."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(SHUT_RDWR)
 
 
 def refuse(status: int, reason: Any, headers: dict[str, str] | None = None) -> web.Response:
