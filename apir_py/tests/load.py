@@ -71,7 +71,7 @@ async def load(clients: int, rate: int, seconds: float, directory: Path) -> dict
         (directory / "events.ini").write_text(
             f"[exchange]\nport = {ami.port}\nusername = monitor\nsecret_file = {directory}/secret\n"
             f"[server]\naddress = 127.0.0.1\nport = {port}\ncertificate = {certificate}\nkey = {key}\n"
-            f"connections_per_address = {clients + 10}\n[user ana]\npassword = {cheap_hash('right')}\n"
+            f"websockets_per_user = {clients + 1}\n[user ana]\npassword = {cheap_hash('right')}\n"
         )
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
         process = await asyncio.create_subprocess_exec(

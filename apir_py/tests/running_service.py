@@ -49,6 +49,7 @@ class Running:
             login_seconds=60,
             backlog_events=5000,
             backlog_bytes=4 << 20,
+            websockets_per_user=50,
             connections=500,
             connections_per_address=100,
             request_seconds=10,

@@ -33,7 +33,7 @@ def test_json_keeps_letters_and_escapes_what_terminals_obey():
 
 
 def test_text_is_one_line_without_empty_headers():
-    text = as_text(event(Channel="PJSIP/6001-00000001", CallerIDName='José "Pepe"', Exten=""))
+    text = as_text(event(Channel="PJSIP/6001-00000001", CallerIDName='José "Pepe"', Exten="", Num="<unknown>"))
     assert text[20:] == 'Newchannel Channel=PJSIP/6001-00000001 CallerIDName="José \\"Pepe\\""'
 
 

@@ -118,6 +118,16 @@ async def test_closed_pipe_ends_it_quietly():
     assert len(errors.splitlines()) == 1, errors
 
 
+async def test_full_disk_has_exit_code_1():
+    async with FakeAmi() as ami:
+        program = events(ami, "--json")
+        program.command = ["sh", "-c", 'exec "$@" >/dev/full', "sh", *program.command]
+        async with program:
+            code, _, errors = await program.end()
+    assert code == 1
+    assert errors.splitlines()[1:] == ["apir-py: cannot write: No space left on device"]
+
+
 async def test_wrong_secret_has_exit_code_4():
     async with FakeAmi() as ami, events(ami, secret="wrong") as program:
         code, out, errors = await program.end()

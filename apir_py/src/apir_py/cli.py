@@ -21,7 +21,7 @@ from apir_py import __version__
 from apir_py.ami import AmiError, Exchange, Lost, Refused, Settings, Unreachable, Untrusted, tls_context
 from apir_py.event import Event, Filter, as_json, as_object, as_text, exchange_object, printable
 
-ENDED, USAGE, UNREACHABLE, REFUSED, UNTRUSTED = 0, 2, 3, 4, 5
+ENDED, NOT_WRITTEN, USAGE, UNREACHABLE, REFUSED, UNTRUSTED = range(6)
 """Exit codes; the README lists them."""
 
 SECRET_VARIABLE = "APIR_PY_SECRET"
@@ -80,8 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="log into AMI and print events as they come",
         description="Logs into AMI and prints events as they come, until Ctrl-C.",
         epilog=f"The secret comes from --secret-file, from the environment variable {SECRET_VARIABLE}, or from a "
-        "prompt. Exit codes: 0 ended by Ctrl-C, SIGTERM or a closed pipe; 2 usage; 3 unreachable; 4 username or secret "
-        "refused; 5 TLS failed.",
+        "prompt. Exit codes: 0 ended by Ctrl-C, SIGTERM or a closed pipe; 1 output not written; 2 usage; "
+        "3 unreachable; 4 username or secret refused; 5 TLS failed.",
     )
     events.add_argument("host", metavar="HOST", help="name or address of the exchange")
     events.add_argument("port", metavar="PORT", type=port, help="AMI's port, usually 5038, or 5039 with TLS")
@@ -224,7 +224,7 @@ class Watch:
         self.exchange = Exchange(settings, self.print_event, self.print_connected, self.print_lost)
         self.connected_once = False
         self.gone_since = time.monotonic()
-        self.reader_gone = False
+        self.stopped, self.ended = False, ENDED
         self.task: asyncio.Task[NoReturn] | None = None
 
     async def run(self) -> int:
@@ -237,7 +237,7 @@ class Watch:
         try:
             await self.task
         except asyncio.CancelledError:
-            return ENDED
+            return self.ended
         except AmiError as error:
             say(f"{self.address}: {error}")
             return REFUSED if isinstance(error, Refused) else UNTRUSTED if isinstance(error, Untrusted) else UNREACHABLE
@@ -278,12 +278,15 @@ class Watch:
             self.write(as_json(exchange_object(state, reason)))
 
     def write(self, line: str) -> None:
-        """Write a line at once; a reader that has gone ends the program."""
-        if self.reader_gone:
+        """Write a line at once; a reader that has gone, or a disk that is full, ends the program."""
+        if self.stopped:
             return
         try:
             print(line, file=self.out, flush=True)
-        except BrokenPipeError:
-            self.reader_gone = True
-            if self.task:
-                self.task.cancel()
+        except OSError as error:
+            self.stopped = True
+            if not isinstance(error, BrokenPipeError):
+                say(f"cannot write: {error.strerror}")
+                self.ended = NOT_WRITTEN
+            assert self.task
+            self.task.cancel()

@@ -46,6 +46,7 @@ class Config:
     login_seconds: float
     backlog_events: int
     backlog_bytes: int
+    websockets_per_user: int
     connections: int
     connections_per_address: int
     request_seconds: float
@@ -88,6 +89,7 @@ def read_config(path: str) -> Config:
         login_seconds=server.integer("login_seconds", 60, 1),
         backlog_events=server.integer("backlog_events", 5000, 1),
         backlog_bytes=server.integer("backlog_bytes", 4 << 20, 1),
+        websockets_per_user=server.integer("websockets_per_user", 50, 1),
         connections=server.integer("connections", 200, 1),
         connections_per_address=server.integer("connections_per_address", 50, 1),
         request_seconds=server.integer("request_seconds", 10, 1),

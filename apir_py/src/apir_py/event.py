@@ -110,14 +110,14 @@ def _escape_for_json(character: str) -> str:
 
 
 def as_text(event: Event) -> str:
-    """One line to read: local time, name, and each header that is not empty as `Key=value`.
+    """One line to read: local time, name, and each header as `Key=value` that is neither empty nor `<unknown>`.
 
     Whoever calls chooses the name that is shown for him, so control characters are escaped: a terminal obeys them.
     """
     parts = [f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}", printable(event.name)]
     for key, values in event.fields.items():
         for value in values if isinstance(values, list) else [values]:
-            if value:
+            if value not in ("", "<unknown>"):
                 shown = printable(value)
                 quoted = json.dumps(shown, ensure_ascii=False) if re.search(r'[\s"=]', shown) else shown
                 parts.append(f"{printable(key)}={quoted}")

@@ -212,6 +212,8 @@ class Service:
         session = self.tickets.take(request.query.get("ticket", ""))
         if not session or session.ends <= time.monotonic():
             return refuse(401, "the ticket is wrong, used or too old")
+        if sum(client.user == session.user for client in self.hub.clients) >= self.config.websockets_per_user:
+            return refuse(429, "this user has too many WebSockets open")
         socket = web.WebSocketResponse(heartbeat=20, max_msg_size=LARGEST_REQUEST, compress=False, timeout=CLOSE_WITHIN)
         await socket.prepare(request)
         entry = self.entry(request)
