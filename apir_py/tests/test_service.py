@@ -215,14 +215,14 @@ async def test_ticket_does_not_outlive_its_time_or_session(certificate):
 
 async def test_websockets_of_a_user_are_limited(certificate):
     async with running(certificate, websockets_per_user=2) as (_, service):
-        first, _ = await service.socket(), await service.socket()
+        kept = [await service.socket(), await service.socket()]
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await service.socket()
         assert refused.value.status == 429
-        await service.socket("luis")
-        await first.socket.close()
+        kept.append(await service.socket("luis"))
+        await kept[0].socket.close()
         await until(lambda: len(service.service.hub.clients) == 2)
-        await service.socket()
+        kept.append(await service.socket())
 
 
 async def test_expired_session_ends_the_websocket(certificate):
