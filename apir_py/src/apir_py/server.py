@@ -143,7 +143,7 @@ class Service:
         wait = self.limit.wait(address)
         if wait or self.checking >= LOGINS_AT_ONCE:
             self.logins["limited"] += 1
-            log.warning("login from %s: too many attempts", address)
+            log.warning("login from %s: too many attempts", request.remote)
             return refuse(429, "too many attempts, try again later", {"Retry-After": str(int(wait) + 1)})
         self.limit.begin(address)
         user = self.config.users.get(name)
@@ -155,11 +155,11 @@ class Service:
             self.checking -= 1
         if not (user and right):
             self.logins["refused"] += 1
-            log.warning("login of %s from %s: refused", printable(name[:64]), address)
+            log.warning("login of %s from %s: refused", printable(name[:64]), request.remote)
             return refuse(401, "user or password is wrong")
         self.limit.succeed(address)
         self.logins["accepted"] += 1
-        log.info("login of %s from %s: accepted", name, address)
+        log.info("login of %s from %s: accepted", name, request.remote)
         session = Session(name, time.monotonic() + self.config.session_seconds)
         response = web.json_response({"user": name, "seconds": self.config.session_seconds}, headers=HEADERS)
         response.set_cookie(
