@@ -70,7 +70,7 @@ lint-yaml: ## yamllint
 lint-python: ## ruff, format and rules
 	@status=0; ruff format --quiet --diff || status=1; ruff check --quiet || status=1; exit $$status
 
-lint-types: ## mypy on plugins and lab
+lint-types: ## mypy on plugins, lab and apir_py
 	@mypy --no-error-summary
 
 lint-shell: ## shellcheck, rendered templates included
@@ -81,11 +81,11 @@ lint-spelling: ## codespell
 
 .PHONY: unit
 unit: tools ## Run the tests that need no host, in seconds
-	@pytest tests/unit
+	@pytest tests/unit apir_py/tests
 
 .PHONY: test
 test: lint ## Everything CI runs: lint, unit tests, the whole site with real calls
-	@pytest tests/unit tests/site --molecule
+	@pytest tests/unit apir_py/tests tests/site --molecule
 
 .PHONY: test-roles
 test-roles: tools ## Run the Molecule scenarios of single roles, each on a host of its own

@@ -1,0 +1,349 @@
+"""The service: HTTP and WebSockets over TLS, from a configuration file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import resource
+import signal
+import ssl
+import time
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from apir_py.access import Limit, Session, Tokens, network_key, plain
+from apir_py.ami import AmiError, Exchange
+from apir_py.config import Config
+from apir_py.door import Door, Entry
+from apir_py.event import printable
+from apir_py.hub import SESSION_ENDED, Client, Hub
+from apir_py.passwords import NOBODY, verify
+
+COOKIE = "__Host-session"
+LARGEST_REQUEST = 4096
+"""Bytes of a body, and of a WebSocket message from a client."""
+LOGINS_AT_ONCE = 8
+"""Logins whose password is being checked or waits for it; the next one is refused for the moment."""
+CLOSE_WITHIN = 5
+"""Seconds in which a client has to answer the end of its WebSocket."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+log = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Service:
+    """Everything that runs. `start` listens, `run` follows the exchange until cancelled, `stop` ends the rest."""
+
+    def __init__(self, config: Config) -> None:
+        """Nothing is opened yet."""
+        self.config = config
+        self.hub = Hub()
+        self.exchange = Exchange(config.exchange, self.hub.publish, self.connected, self.lost)
+        self.sessions: Tokens[Session] = Tokens(config.session_seconds, 1000)
+        self.tickets: Tokens[Session] = Tokens(config.ticket_seconds, 1000)
+        self.limit = Limit(config.login_failures, config.login_seconds)
+        self.logins = {"accepted": 0, "refused": 0, "limited": 0}
+        self.ends: dict[str, int] = {}
+        self.checking = 0
+        self.thread = ThreadPoolExecutor(1, "password")
+        self.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.servers: list[asyncio.AbstractServer] = []
+
+    def load_certificate(self) -> None:
+        """Read key and certificate; connections from now on get it (OSError, which ssl.SSLError is, too)."""
+        self.tls.load_cert_chain(self.config.certificate, self.config.key)
+
+    async def start(self) -> None:
+        """Listen (OSError)."""
+        self.load_certificate()
+        app = web.Application(client_max_size=LARGEST_REQUEST, middlewares=[self.answer])
+        app.add_routes(
+            [
+                web.get("/api", self.api),
+                web.get("/healthz", self.healthz),
+                web.get("/metrics", self.metrics),
+                web.get("/session", self.session),
+                web.post("/login", self.login),
+                web.post("/logout", self.logout),
+                web.post("/ticket", self.ticket),
+            ]
+        )
+        # No access log: it would hold tickets.
+        self.runner = web.AppRunner(app, access_log=None, keepalive_timeout=15)
+        await self.runner.setup()
+        config = self.config
+        assert self.runner.server
+        self.door = Door(
+            self.runner.server, self.tls, config.connections, config.connections_per_address, config.request_seconds
+        )
+        for address in config.addresses:
+            self.servers.append(await self.door.listen(address, config.port))
+
+    async def run(self) -> None:
+        """Follow the exchange, however often it goes."""
+        await self.exchange.run()
+
+    async def stop(self) -> None:
+        """Close the port and every connection, with a reason for those who listen."""
+        for server in self.servers:
+            server.close()
+        for client in set(self.hub.clients):
+            client.end(WSCloseCode.GOING_AWAY, "the service ends")
+        for _ in range(100):
+            if not self.hub.clients:
+                break
+            await asyncio.sleep(0.02)
+        await self.runner.cleanup()
+        self.thread.shutdown(wait=False)
+
+    def connected(self, greeting: str) -> None:
+        """The exchange is there."""
+        log.info("%s: connected (%s)", self.config.exchange.address, printable(greeting))
+        self.hub.exchange_is(True, greeting)
+
+    def lost(self, error: AmiError, delay: float) -> None:
+        """The exchange is not there."""
+        log.warning("%s: %s; next attempt in %g s", self.config.exchange.address, printable(str(error)), delay)
+        self.hub.exchange_is(False, str(error))
+
+    @web.middleware
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Put the headers of security on each answer, and errors into JSON."""
+        entry = self.entry(request)
+        if entry:
+            entry.served()
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            response = refuse(error.status, error.reason)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+        if not response.prepared:
+            response.headers.update(HEADERS)
+        return response
+
+    async def login(self, request: web.Request) -> web.Response:
+        """`{"user": "…", "password": "…"}` gives a session in a cookie."""
+        self.check_origin(request)
+        address = network_key(request.remote or "")
+        name, password = await self.credentials(request)
+        wait = self.limit.wait(address)
+        if wait or self.checking >= LOGINS_AT_ONCE:
+            self.logins["limited"] += 1
+            log.warning("login from %s: too many attempts", request.remote)
+            return refuse(429, "too many attempts, try again later", {"Retry-After": str(int(wait) + 1)})
+        self.limit.begin(address)
+        user = self.config.users.get(name)
+        stored = user.password if user else NOBODY
+        self.checking += 1
+        try:
+            right = await asyncio.get_running_loop().run_in_executor(self.thread, verify, password, stored)
+        finally:
+            self.checking -= 1
+        if not (user and right):
+            self.logins["refused"] += 1
+            log.warning("login of %s from %s: refused", printable(name[:64]), request.remote)
+            return refuse(401, "user or password is wrong")
+        self.limit.succeed(address)
+        self.logins["accepted"] += 1
+        log.info("login of %s from %s: accepted", name, request.remote)
+        session = Session(name, time.monotonic() + self.config.session_seconds)
+        response = web.json_response({"user": name, "seconds": self.config.session_seconds}, headers=HEADERS)
+        response.set_cookie(
+            COOKIE,
+            self.sessions.issue(session),
+            path="/",
+            max_age=int(self.config.session_seconds),
+            secure=True,
+            httponly=True,
+            samesite="Strict",
+        )
+        return response
+
+    async def credentials(self, request: web.Request) -> tuple[str, str]:
+        """User and password of a login."""
+        try:
+            body = await asyncio.wait_for(request.json(), self.config.request_seconds)
+        except (ValueError, asyncio.TimeoutError, RecursionError):
+            body = None
+        if isinstance(body, dict):
+            user, password = body.get("user"), body.get("password")
+            if isinstance(user, str) and isinstance(password, str):
+                return user, password
+        raise web.HTTPBadRequest(reason='the body should be {"user": "...", "password": "..."}')
+
+    async def session(self, request: web.Request) -> web.Response:
+        """Whose session this is, and for how many seconds."""
+        session = self.require_session(request)
+        return web.json_response({"user": session.user, "seconds": int(session.ends - time.monotonic())})
+
+    async def logout(self, request: web.Request) -> web.Response:
+        """End the session, and the WebSockets that it has opened."""
+        self.check_origin(request)
+        session = self.sessions.take(request.cookies.get(COOKIE, ""))
+        if session:
+            session.end()
+        response = web.json_response({})
+        response.set_cookie(COOKIE, "", path="/", max_age=0, secure=True, httponly=True, samesite="Strict")
+        return response
+
+    async def ticket(self, request: web.Request) -> web.Response:
+        """A ticket that opens one WebSocket, soon."""
+        self.check_origin(request)
+        ticket = self.tickets.issue(self.require_session(request))
+        return web.json_response({"ticket": ticket, "seconds": self.config.ticket_seconds})
+
+    async def api(self, request: web.Request) -> web.StreamResponse:
+        """The WebSocket: events, as they come, to whoever has a ticket."""
+        self.check_origin(request)
+        session = self.tickets.take(request.query.get("ticket", ""))
+        if not session or session.ends <= time.monotonic():
+            return refuse(401, "the ticket is wrong, used or too old")
+        if sum(client.user == session.user for client in self.hub.clients) >= self.config.websockets_per_user:
+            return refuse(429, "this user has too many WebSockets open")
+        socket = web.WebSocketResponse(heartbeat=20, max_msg_size=LARGEST_REQUEST, compress=False, timeout=CLOSE_WITHIN)
+        await socket.prepare(request)
+        entry = self.entry(request)
+        if not entry:  # gone already
+            return socket
+        entry.leave()
+        config = self.config
+        client = Client(session.user, config.users[session.user].sees, config.backlog_events, config.backlog_bytes)
+        loop = asyncio.get_running_loop()
+
+        def session_ended() -> None:
+            client.end(SESSION_ENDED, "the session has ended")
+
+        session.on_end.append(session_ended)
+        timer = loop.call_later(session.ends - time.monotonic(), session_ended)
+        self.hub.add(client)
+        tasks: list[asyncio.Future[Any]] = [
+            loop.create_task(client.pump(socket)),
+            loop.create_task(self.listen(socket, client)),
+        ]
+        try:
+            await asyncio.wait([client.ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.hub.remove(client)
+            timer.cancel()
+            session.on_end.remove(session_ended)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.close(socket, client, entry)
+        return socket
+
+    @staticmethod
+    async def listen(socket: web.WebSocketResponse, client: Client) -> None:
+        """Notice the end of a WebSocket. Clients have nothing to say."""
+        async for message in socket:
+            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                client.end(WSCloseCode.UNSUPPORTED_DATA, "this service takes no messages")
+                return
+
+    async def close(self, socket: web.WebSocketResponse, client: Client, entry: Entry) -> None:
+        """Close a WebSocket with its reason, whether or not the other side reads."""
+        code, reason = client.ended.result() if client.ended.done() else (int(WSCloseCode.OK), "")
+        self.ends[str(int(code))] = self.ends.get(str(int(code)), 0) + 1
+        if reason:
+            log.info("WebSocket of %s: %s", client.user, reason)
+        with contextlib.suppress(asyncio.TimeoutError, ConnectionError, RuntimeError):
+            await asyncio.wait_for(socket.close(code=code, message=reason.encode()), 2 * CLOSE_WITHIN)
+        asyncio.get_running_loop().call_later(CLOSE_WITHIN, entry.cut)
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """200 while the exchange is connected, otherwise 503."""
+        state = "connected" if self.hub.connected else "lost"
+        return web.json_response({"exchange": state}, status=200 if self.hub.connected else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Prometheus' text form, for the networks that the configuration names."""
+        address = plain(request.remote or "::")
+        if not any(address in network for network in self.config.metrics_networks):
+            raise web.HTTPForbidden(reason="metrics are not for this address")
+        rows: list[tuple[str, str, str, dict[str, int]]] = [
+            ("apir_py_exchange_connected", "gauge", "Whether the exchange is connected", {"": self.hub.connected}),
+            ("apir_py_exchange_lost_total", "counter", "Connections to the exchange that ended", {"": self.hub.losses}),
+            ("apir_py_events_total", "counter", "Events that the exchange has sent", {"": self.hub.events}),
+            ("apir_py_websockets", "gauge", "WebSockets that are open", {"": len(self.hub.clients)}),
+            (
+                "apir_py_websockets_closed_total",
+                "counter",
+                "WebSockets that were closed, by close code; 4008 is a slow client",
+                {f'{{code="{code}"}}': count for code, count in sorted(self.ends.items())},
+            ),
+            (
+                "apir_py_logins_total",
+                "counter",
+                "Logins",
+                {f'{{result="{result}"}}': count for result, count in self.logins.items()},
+            ),
+            ("apir_py_connections_refused_total", "counter", "Connections over a limit", {"": self.door.refused}),
+        ]
+        lines = []
+        for name, kind, text, values in rows:
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+            lines += [f"{name}{labels} {int(value)}" for labels, value in values.items()]
+        return web.Response(text="\n".join([*lines, ""]), content_type="text/plain")
+
+    def entry(self, request: web.Request) -> Entry | None:
+        """The connection of a request, while it lasts."""
+        return self.door.entries.get(request.transport) if request.transport else None
+
+    def require_session(self, request: web.Request) -> Session:
+        """The session of the request's cookie."""
+        session = self.sessions.find(request.cookies.get(COOKIE, ""))
+        if not session:
+            raise web.HTTPUnauthorized(reason="not logged in")
+        return session
+
+    def check_origin(self, request: web.Request) -> None:
+        """Refuse what a page of another origin sends; programs that are no browsers send none."""
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in (f"https://{request.host}", *self.config.origins):
+            raise web.HTTPForbidden(reason="pages of this origin are not allowed")
+
+
+def refuse(status: int, reason: Any, headers: dict[str, str] | None = None) -> web.Response:
+    """An error in one sentence."""
+    return web.Response(
+        status=status, headers=headers, text=json.dumps({"error": str(reason)}), content_type="application/json"
+    )
+
+
+async def serve(config: Config) -> None:
+    """Run the service until SIGTERM or SIGINT; SIGHUP reads the certificate again (OSError if it cannot start)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    service = Service(config)
+    loop = asyncio.get_running_loop()
+    await service.start()
+    log.info("listening on port %d", config.port)
+    task = loop.create_task(service.run())
+
+    def renew() -> None:
+        try:
+            service.load_certificate()
+            log.info("certificate read again")
+        except OSError as error:
+            log.error("certificate not read again, the old one stays: %s", error)
+
+    loop.add_signal_handler(signal.SIGHUP, renew)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await service.stop()
