@@ -117,9 +117,9 @@ def test_only_allowed_tcp_ports_are_open(outside_host, addresses, listener, on_l
     assert sorted(found[addresses[4]]["open"]) == OPEN and found[addresses[4]]["refused"] == []
     if not addresses[6]:
         pytest.skip("this machine gives its containers no IPv6")
-    # SIP is bound to IPv4 by default: the firewall accepts IPv6 on ports without a listener.
-    assert sorted(found[addresses[6]]["open"]) == [3524]
-    assert sorted(found[addresses[6]]["refused"]) == [5060, 5061, 8089]
+    # WSS listens on IPv4 by default: the firewall accepts IPv6 on its port, where nobody listens.
+    assert sorted(found[addresses[6]]["open"]) == [3524, 5060, 5061]
+    assert found[addresses[6]]["refused"] == [8089]
 
 
 def test_only_sip_and_rtp_are_open_over_udp(outside_host, addresses):
