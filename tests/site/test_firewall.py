@@ -291,7 +291,7 @@ def test_uncommitted_rules_are_rolled_back_by_the_timer(lab, on_lab):
     assert not ssh_is_open()
     assert sipp.within(15, ssh_is_open)
     assert on_lab("cat /etc/nftables.conf; ls /etc/nftables.conf.labredes-new 2>&1 || true").startswith(committed)
-    assert on_lab("systemctl list-timers --all --no-legend 'labredes-*'") == ""
+    assert on_lab("systemctl list-timers --all --no-legend 'labredes-*-rollback.timer'") == ""
 
 
 def test_rule_that_is_removed_ends_open_connections(lab, outside_host, on_lab):

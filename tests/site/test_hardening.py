@@ -168,7 +168,9 @@ def test_reboot_keeps_services_firewall_and_bans(lab_directory, lab, play, on_la
         assert on_lab(f"systemctl is-active {unit} || true").strip() == "active", unit
     assert sipp.within(10, lambda: "Number of jail:\t3" in on_lab("fail2ban-client status"))
     assert sipp.within(10, lambda: "203.0.113.9" in on_lab("fail2ban-client get labredes-asterisk banip"))
-    assert on_lab("fail2ban-client unban --all; systemctl list-units --no-legend 'labredes-*.timer'").split() == ["1"]
+    assert on_lab(
+        "fail2ban-client unban --all; systemctl list-units --no-legend 'labredes-*-rollback.timer'"
+    ).split() == ["1"]
     assert on_lab("sysctl -n net.ipv4.conf.all.log_martians").strip() == "1"
     assert on_lab("journalctl --list-boots | wc -l").strip() != "0" and on_lab("ls /var/log/journal")
     assert "a call went through" in play("--tags", "verify")

@@ -232,7 +232,9 @@ def test_check_mode_reports_and_changes_nothing(story):
 
 def test_new_owner_of_a_number_inherits_nothing(story):
     given = story["given"]
-    assert re.search(rf"from-internal +{GONE} +Second Owner +0$", given["mailboxes"], re.MULTILINE), given["mailboxes"]
+    assert re.search(rf"from-internal +{GONE} +Second Owner +exchange +0$", given["mailboxes"], re.MULTILINE), given[
+        "mailboxes"
+    ]
     assert not re.search(rf"from-internal/{GONE}/(INBOX/msg|secret|unavail)", given["files"]), given["files"]
     assert not re.search(rf"contact/{GONE}|REDIRECT/{GONE} |: {GONE} *$", given["database"], re.MULTILINE)
     assert f"PJSIP/{GONE}" not in given["queues"]
