@@ -34,7 +34,7 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
         "sshd_allow_users": [ADMIN],
         "labredes_sip_transports": ["udp", "tcp", "tls", "wss"],
         "labredes_wss_networks": ["0.0.0.0/0", "::/0"],
-        "asterisk_ami_users": [{"name": "lab", "write": ["system", "call", "agent", "user", "config", "command"]}],
+        "asterisk_ami_users": [{"name": "lab", "read": ["all"], "write": ["all"]}],
         # Of the router in front of the host that tests create; phones on the lab's own network never see it.
         "labredes_external_address": "198.51.100.1",
     }
