@@ -15,11 +15,12 @@ import wave
 from contextlib import ExitStack
 from pathlib import Path
 
-from sipp import within
+from sipp import local_address, within
 
-RATES = {"PCMU": 8000, "PCMA": 8000, "G722": 16000}  # samples a second
+RATES = {"PCMU": 8000, "PCMA": 8000, "G722/16000": 16000}  # samples a second
 CONFIG = """
 sip_verify_server no
+sip_listen {address}:0
 audio_source aufile,{directory}/tone.wav
 audio_player aufile,{directory}/played.wav
 audio_alert aufile,{directory}/played.wav
@@ -60,7 +61,9 @@ class Softphone:
         self.output = self.directory / "output"
         number, password, host = account
         self.rate = rate = RATES[codec]
-        (self.directory / "config").write_text(CONFIG.format(directory=self.directory, rate=rate))
+        # Of several addresses of this machine it would take any, also one that is outside of the local networks.
+        address = "0.0.0.0" if namespace else local_address(host)
+        (self.directory / "config").write_text(CONFIG.format(directory=self.directory, rate=rate, address=address))
         options = f"auth_user={number};auth_pass={password};audio_codecs={codec};answermode=auto;regint=60"
         options += f";mediaenc={encryption}" if encryption else ""
         line = f"<sip:{number}@{host}:{port};transport={transport}>;{options}\n"

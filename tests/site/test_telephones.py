@@ -55,7 +55,7 @@ def watcher(lab) -> Watcher:
     phone.connection.close()
 
 
-@pytest.mark.parametrize("codec", ["PCMA", "G722"])
+@pytest.mark.parametrize("codec", ["PCMA", "G722/16000"])
 def test_phone_with_one_codec_is_heard_and_hears(telephones, softphone, codec):
     callee = telephones.answering("6002")
     caller = softphone("6001", codec=codec, dial="6002")
