@@ -162,15 +162,7 @@ class Service:
         log.info("login of %s from %s: accepted", name, request.remote)
         session = Session(name, time.monotonic() + self.config.session_seconds)
         response = web.json_response({"user": name, "seconds": self.config.session_seconds}, headers=HEADERS)
-        response.set_cookie(
-            COOKIE,
-            self.sessions.issue(session),
-            path="/",
-            max_age=int(self.config.session_seconds),
-            secure=True,
-            httponly=True,
-            samesite="Strict",
-        )
+        set_cookie(response, self.sessions.issue(session), int(self.config.session_seconds))
         return response
 
     async def credentials(self, request: web.Request) -> tuple[str, str]:
@@ -197,7 +189,7 @@ class Service:
         if session:
             session.end()
         response = web.json_response({})
-        response.set_cookie(COOKIE, "", path="/", max_age=0, secure=True, httponly=True, samesite="Strict")
+        set_cookie(response, "", 0)
         return response
 
     async def ticket(self, request: web.Request) -> web.Response:
@@ -322,6 +314,11 @@ def refuse(status: int, reason: Any, headers: dict[str, str] | None = None) -> w
     return web.Response(
         status=status, headers=headers, text=json.dumps({"error": str(reason)}), content_type="application/json"
     )
+
+
+def set_cookie(response: web.Response, token: str, seconds: int) -> None:
+    """Give the browser the token of a session, which no script and no other site may use; 0 seconds take it back."""
+    response.set_cookie(COOKIE, token, path="/", max_age=seconds, secure=True, httponly=True, samesite="Strict")
 
 
 async def serve(config: Config) -> None:
