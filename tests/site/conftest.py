@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -25,6 +26,7 @@ import sipp  # noqa: E402  it needs the collection
 from outside_host import OutsideHost  # noqa: E402
 from playbook import Exchange  # noqa: E402
 from prompts import Prompts  # noqa: E402
+from softphone import Softphone  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -229,6 +231,11 @@ class Telephones:
     def ringing(self, number: str) -> sipp.Phone:
         """A registered phone that rings and does not answer."""
         return sipp.Phone(self.stack, self.account(number), "ring")
+
+    def softphone(self, number: str, transport: str = "udp", **options) -> Softphone:
+        """A softphone by baresip, which answers each call; options: of Softphone."""
+        account = replace(self.account(number), port=self.lab["sip"][transport])
+        return Softphone(self.stack, account, transport, **options)
 
     def refusing(self, number: str, how: str = "busy") -> sipp.Phone:
         """A registered phone that rejects each call: busy (486) or decline (603)."""

@@ -68,6 +68,10 @@ class Media:
         """The number of frames of another party in the received audio after an offset."""
         return self.heard.count(other.mark, since) * len(self.mark) / FRAME_SAMPLES
 
+    def loud(self, since: int) -> int:
+        """The number of samples that are not silence in the received audio after an offset."""
+        return sum(value & 0x7F < 0x70 for value in self.heard[since:])
+
     def close(self) -> None:
         """Stop sending and release the port."""
         self._closed = True

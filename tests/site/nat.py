@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from outside_host import OutsideHost
+from outside_host import OutsideHost, within_network
 
 HERE = Path(__file__).resolve().parent
 OUTSIDE, HOST6 = "198.51.100.1", "fd00:88::2"
@@ -95,7 +95,7 @@ class Nat:
     @staticmethod
     def _in_network(process: int, given: str, *program: str, seconds: float = 30) -> str:
         """Run a program, or a script of the shell, in the network of a process, with this machine's own programs."""
-        command = ["nsenter", f"--net=/proc/{process}/ns/net", *(program or ("sh", "-eu"))]
+        command = [*within_network(process), *(program or ("sh", "-eu"))]
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout

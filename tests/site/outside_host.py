@@ -18,6 +18,11 @@ import inventory  # noqa: E402
 HERE = Path(__file__).resolve().parent
 
 
+def within_network(process: int) -> list[str]:
+    """The beginning of a command of this machine that uses the network of a process, such as a container's."""
+    return ["nsenter", f"--target={process}", "--net", "--"]
+
+
 class OutsideHost:
     """A container of the lab host's own image, removed at the end."""
 

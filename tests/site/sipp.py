@@ -230,8 +230,7 @@ class Line:
         """The share of the next seconds that is not silence: 0 without RTP or with silent frames, up to 1."""
         since = len(self.media.heard)
         time.sleep(seconds)
-        loud = sum(value & 0x7F < 0x70 for value in self.media.heard[since:])
-        return loud / (8000 * seconds)
+        return self.media.loud(since) / (8000 * seconds)
 
     def leaves_message(self) -> bool:
         """Skip a mailbox's instructions, talk after the beep, and hang up; False if there was no beep."""

@@ -15,7 +15,8 @@ import wave
 from contextlib import ExitStack
 from pathlib import Path
 
-from sipp import local_address, within
+from outside_host import within_network
+from sipp import Account, local_address, within
 
 RATES = {"PCMU": 8000, "PCMA": 8000, "G722/16000": 16000}  # samples a second
 CONFIG = """
@@ -41,16 +42,15 @@ snd_path {directory}
 class Softphone:
     """A registered softphone with one codec; dial: a number that it calls. It ends after `seconds`.
 
-    port: the exchange's port for the transport. encryption: srtp, or srtp-mand, which accepts no call without it.
+    The account's port is that of the transport. encryption: srtp, or srtp-mand, which accepts no call without it.
     namespace: a process whose network it uses, such as that of a container.
     """
 
     def __init__(
         self,
         stack: ExitStack,
-        account: tuple[str, str, str],
+        account: Account,
         transport: str = "udp",
-        port: int = 5060,
         codec: str = "PCMU",
         encryption: str = "",
         dial: str = "",
@@ -59,14 +59,15 @@ class Softphone:
     ):
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.output = self.directory / "output"
-        number, password, host = account
         self.rate = rate = RATES[codec]
         # Of several addresses of this machine it would take any, also one that is outside of the local networks.
-        address = "0.0.0.0" if namespace else local_address(host)
+        address = "0.0.0.0" if namespace else local_address(account.host)
         (self.directory / "config").write_text(CONFIG.format(directory=self.directory, rate=rate, address=address))
-        options = f"auth_user={number};auth_pass={password};audio_codecs={codec};answermode=auto;regint=60"
+        options = (
+            f"auth_user={account.number};auth_pass={account.password};audio_codecs={codec};answermode=auto;regint=60"
+        )
         options += f";mediaenc={encryption}" if encryption else ""
-        line = f"<sip:{number}@{host}:{port};transport={transport}>;{options}\n"
+        line = f"<{uri(account.number, account, transport)}>;{options}\n"
         (self.directory / "accounts").write_text(line)
         (self.directory / "contacts").write_text("")
         with wave.open(str(self.directory / "tone.wav"), "wb") as tone:
@@ -75,10 +76,17 @@ class Softphone:
             tone.setframerate(rate)
             steps = range(rate * seconds)
             tone.writeframes(b"".join(struct.pack("<h", int(9000 * math.sin(i * 880 * math.pi / rate))) for i in steps))
-        command = [*within_network(namespace), "baresip", "-f", self.directory, "-t", str(seconds)]
+        command = [
+            *(within_network(namespace) if namespace else []),
+            "baresip",
+            "-f",
+            self.directory,
+            "-t",
+            str(seconds),
+        ]
         with self.output.open("wb") as output:
             process = subprocess.Popen(
-                [*command, *(["-e", f"/dial {number_of(dial, host, port, transport)}"] if dial else [])],
+                [*command, *(["-e", f"/dial {uri(dial, account, transport)}"] if dial else [])],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -112,11 +120,6 @@ class Softphone:
         return total
 
 
-def within_network(process: int) -> list[str]:
-    """The beginning of a command that uses the network of a process; empty for this one's."""
-    return ["nsenter", f"--target={process}", "--net", "--"] if process else []
-
-
-def number_of(number: str, host: str, port: int, transport: str) -> str:
-    """The URI of a number at the exchange."""
-    return f"sip:{number}@{host}:{port};transport={transport}"
+def uri(number: str, account: Account, transport: str) -> str:
+    """The URI of a number at the account's exchange."""
+    return f"sip:{number}@{account.host}:{account.port};transport={transport}"

@@ -15,7 +15,6 @@ import pytest
 import yaml
 from playbook import Run, play
 from sipp import within
-from softphone import Softphone
 
 ROOT = Path(__file__).resolve().parents[2]
 CERTIFICATE = "/etc/ssl/labredes/certificate.pem"
@@ -181,9 +180,8 @@ def test_both_devices_of_a_number_ring(changed, telephones):
     assert within(3, lambda: re.search("^CANCEL ", ringing.trace(), re.MULTILINE)), ringing.trace()
 
 
-def test_phone_that_demands_encryption_is_called(changed, telephones, lab):
-    account = ("6002", lab["phones"]["6002"]["password"], lab["host"])
-    phone = Softphone(telephones.stack, account, "tls", lab["sip"]["tls"], encryption="srtp-mand")
+def test_phone_that_demands_encryption_is_called(changed, telephones):
+    phone = telephones.softphone("6002", "tls", encryption="srtp-mand")
     assert phone.registered(), phone.text()
     caller = telephones.dial("6001", "6002")
     assert phone.says("SRTP is Enabled") and phone.hears_sound(), phone.text()

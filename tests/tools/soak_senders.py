@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / path) for path in ("collections", "lab", "tests/site")]
 
 import host  # noqa: E402
-from outside_host import OutsideHost  # noqa: E402
-from softphone import Softphone, within_network  # noqa: E402
+from outside_host import OutsideHost, within_network  # noqa: E402
+from sipp import Account  # noqa: E402
+from softphone import Softphone  # noqa: E402
 
 import inventory  # noqa: E402
 
@@ -66,9 +67,8 @@ def main() -> int:
             with ExitStack() as stack:
                 phone = Softphone(
                     stack,
-                    ("6002", secret_of("6002"), address),
+                    Account("6002", secret_of("6002"), address, PORTS[transport]),
                     transport,
-                    PORTS[transport],
                     encryption=encryption,
                     dial="6000",
                     namespace=outside.process,
