@@ -19,10 +19,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 
-import host  # noqa: E402
+from lab_host import LabError, LabHost  # noqa: E402
 from outside_host import OutsideHost  # noqa: E402
-
-import inventory  # noqa: E402
 
 TOOLS = Path(sys.executable).parent
 # ssh-audit's hardened policy that is nearest to each platform.
@@ -39,21 +37,7 @@ LYNIS = 80
 JAIL = "labredes-asterisk-udp"
 
 
-class Host:
-    """The lab host: its address, and commands on it as root."""
-
-    def __init__(self, directory: Path):
-        self.directory = directory
-        self.name, self.address, _ = inventory.read(directory)
-        self.port = host.port(self.address, directory)
-
-    def run(self, line: str, seconds: float = 60) -> str:
-        """The output of a shell line; raises CalledProcessError."""
-        command = [*host.ssh(self.address, self.port, self.directory), "sudo", "-n", "bash", "-s"]
-        return subprocess.run(command, input=line, capture_output=True, text=True, timeout=seconds, check=True).stdout
-
-
-def ssh_audit(lab: Host) -> dict[str, object]:
+def ssh_audit(lab: LabHost) -> dict[str, object]:
     """ssh-audit's policy, and its failures and warnings without one."""
     release = dict(line.split("=", 1) for line in lab.run("cat /etc/os-release").splitlines() if "=" in line)
     policy = POLICIES[release["ID"], release["VERSION_ID"].strip('"')]
@@ -76,7 +60,7 @@ def ssh_audit(lab: Host) -> dict[str, object]:
     }
 
 
-def exposure(lab: Host) -> float:
+def exposure(lab: LabHost) -> float:
     """The exposure of Asterisk's unit by `systemd-analyze security`."""
     return float(
         re.search(
@@ -86,14 +70,14 @@ def exposure(lab: Host) -> float:
     )
 
 
-def lynis(lab: Host) -> int:
+def lynis(lab: LabHost) -> int:
     """Lynis's hardening index."""
     lab.run("DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends lynis", 300)
     report = lab.run("cd /var/tmp && lynis audit system --quick --no-colors", 300)
     return int(re.search(r"Hardening index : (\d+)", report)[1])
 
 
-def slowed_down(lab: Host, address: str) -> bool:
+def slowed_down(lab: LabHost, address: str) -> bool:
     """Whether an address is slowed down within three seconds."""
     for _ in range(6):
         if address in lab.run(f"fail2ban-client get {JAIL} banip").split():
@@ -102,7 +86,7 @@ def slowed_down(lab: Host, address: str) -> bool:
     return False
 
 
-def brute_force(lab: Host) -> dict[str, dict[str, object]]:
+def brute_force(lab: LabHost) -> dict[str, dict[str, object]]:
     """SIPVicious's search for extensions, then for the password of one, from a host in no administrator's network.
 
     svwar gives up after two requests, because existing and unknown extensions get the same answer; so it runs again. It
@@ -166,8 +150,8 @@ def main() -> int:
     parser.add_argument("--without-kills", action="store_true", help="leave out the runs that are killed (5 minutes)")
     options = parser.parse_args()
     try:
-        lab = Host(options.dir.resolve())
-    except host.LabError as error:
+        lab = LabHost(options.dir.resolve())
+    except LabError as error:
         print(error, file=sys.stderr)
         return 2
     ssh, unit, index, sip = ssh_audit(lab), exposure(lab), lynis(lab), brute_force(lab)

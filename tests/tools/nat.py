@@ -17,11 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 
-import host  # noqa: E402
 import playbook  # noqa: E402
+from lab_host import LabHost  # noqa: E402
 from nat import OUTSIDE, Nat  # noqa: E402
-
-import inventory  # noqa: E402
 
 ENOUGH = 0.9  # of the RTP frames
 
@@ -33,17 +31,11 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=100, help="over each transport")
     options = parser.parse_args()
     directory = options.dir.resolve()
-    _name, address, _ = inventory.read(directory)
     info = [sys.executable, ROOT / "lab/lab.py", "info", "--dir", directory]
     lab = json.loads(subprocess.run(info, capture_output=True, text=True, check=True).stdout)
-
-    def on_lab(line: str) -> str:
-        command = [*host.ssh(address, host.port(address, directory), directory), "sudo", "-n", "sh"]
-        return subprocess.run(command, input=line, capture_output=True, text=True, timeout=60, check=True).stdout
-
     exchange = playbook.Exchange(directory)
     exchange.apply()
-    with Nat(directory, lab, on_lab) as nat:
+    with Nat(directory, lab, LabHost(directory).run) as nat:
 
         def place(transport: str, count: int) -> list[dict]:
             ends = [

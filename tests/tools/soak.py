@@ -12,18 +12,15 @@ import argparse
 import json
 import random
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 
-import host  # noqa: E402
 import playbook  # noqa: E402
 from interrupted import LOOK, OTHER, changes, in_force, killed  # noqa: E402
-
-import inventory  # noqa: E402
+from lab_host import LabHost  # noqa: E402
 
 
 def main() -> int:
@@ -34,12 +31,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1000))
     options = parser.parse_args()
     directory, chance = options.dir.resolve(), random.Random(options.seed)
-    _name, address, _ = inventory.read(directory)
-
-    def on_lab(line: str) -> str:
-        command = [*host.ssh(address, host.port(address, directory), directory), "sudo", "-n", "sh"]
-        return subprocess.run(command, input=line, capture_output=True, text=True, timeout=60, check=True).stdout
-
     changes(directory)
     whole = playbook.play(directory).stdout
     steps = {"before": whole.count("\nTASK ["), "after": max(map(int, re.findall(r"ok=(\d+)", whole)))}
@@ -51,7 +42,7 @@ def main() -> int:
         step = f"*#{chance.randrange(1, steps[moment])}:{moment}"
         killed(directory, step, **variables)
         completed = changes(directory, **variables)
-        different = [name for name, value in in_force(on_lab).items() if value is not other]
+        different = [name for name, value in in_force(LabHost(directory).run).items() if value is not other]
         again = changes(directory, **variables)
         wrong += [(step, different)] if different else []
         unfinished += [(step, again)] if again else []

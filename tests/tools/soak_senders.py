@@ -20,12 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / path) for path in ("collections", "lab", "tests/site")]
 
-import host  # noqa: E402
+from lab_host import LabHost  # noqa: E402
 from outside_host import OutsideHost, within_network  # noqa: E402
 from sipp import Account  # noqa: E402
 from softphone import Softphone  # noqa: E402
-
-import inventory  # noqa: E402
 
 JAILS = ("labredes-asterisk", "labredes-asterisk-udp", "labredes-sshd")
 LOG = "/var/log/asterisk/security"
@@ -41,11 +39,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()
     directory = options.dir.resolve()
-    _name, address, _ = inventory.read(directory)
-    ssh = [*host.ssh(address, host.port(address, directory), directory), "sudo", "-n", "sh"]
-
-    def on_lab(line: str) -> str:
-        return subprocess.run(ssh, input=line, capture_output=True, text=True, timeout=60, check=True).stdout
+    lab = LabHost(directory)
+    address, on_lab = lab.address, lab.run
 
     def secret_of(number: str) -> str:
         return next((directory / "secrets").rglob(f"phone_{number}")).read_text().strip()
