@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from apir_py.config import ConfigError, read_config
+from apir_py.config import ConfigError, Database, read_config
 from apir_py.passwords import verify
 from fake_ami import FakeAmi, until
 from running_service import cheap_hash
@@ -86,12 +86,38 @@ def test_options_are_read(write):
         ({"server": "metrics_networks = 10.0.0.1/8"}, "has host bits set"),
         ({"exchange": "tls = true"}, "[exchange] tls = true: neither yes nor no"),
         ({"exchange": "tls = yes\nca = missing.pem"}, "[exchange] [Errno 2]"),
-        ({"server": "[other]"}, "section [other] is unknown; there are [exchange], [server] and [user NAME]"),
+        ({"server": "[other]"}, "section [other] is unknown; there are [exchange], [server], [database], [names]"),
         ({"server": "port = 1\nport = 2"}, "already exists"),
         ({"server": "nonsense"}, "nonsense"),
         ({"password": "secret"}, "[user ana] password: not a hash that `apir-py password` makes"),
         ({"password": ""}, "[user ana] password is missing"),
         ({"user": "[user ]\npassword = x"}, "password: not a hash"),
+        ({"user": "[DEFAULT]\nevents = x"}, "section [DEFAULT] is unknown"),
+        (
+            {"server": "phone = http://127.0.0.1/ws"},
+            "phone = http://127.0.0.1/ws: not a URL such as ws://127.0.0.1:8088",
+        ),
+        ({"server": "phone = ws://127.0.0.1:99999/ws"}, "[server] phone = ws://127.0.0.1:99999/ws: Port out of range"),
+        ({"server": "state_directory = /missing"}, "/missing: not a directory that can be written to"),
+        ({"server": "language = Spanish"}, "language = Spanish: not a language such as es or en"),
+        ({"user": "[names]\n6001 ="}, "[names] 6001 = : not a name of one line"),
+        ({"user": "[names]\n6001 = Ana\n  Ruiz"}, "not a name of one line"),
+        ({"user": "[names]\n6001 = \x1b[2J"}, "not a name of one line"),
+        ({"user": "[names]\n6001 = Ana\n6001 = Luis"}, "already exists"),
+        ({"user": "[phones]\n6001 = webrct"}, "[phones] 6001 = webrct: neither webrtc nor empty"),
+        ({"user": "[phones]\n60 01 ="}, "[phones] '60 01' is not a number"),
+        ({"user": "[agents]\n6001 ="}, "[agents] 6001 = : not a name"),
+        ({"user": "[queues]\nColaUno = 80 01"}, "[queues] ColaUno = 80 01: not a number"),
+        ({"user": "[conferences]\n6000 = Reunión"}, "[conferences] 6000 = Reunión: nothing belongs after the ="),
+        ({"user": "[mailboxes]\n6001"}, "6001"),
+        ({"user": "[database]\nuser = events"}, "[database] name is missing"),
+        ({"user": "[database]\nname = asterisk\nuser = events\nhots = h"}, "[database] hots is unknown"),
+        ({"user": "[database]\nname = a\nuser = e\ntable = cdr; drop"}, "table = cdr; drop: not the name of a table"),
+        ({"user": "[database]\nname = a\nuser = e\nsslmode = on"}, "sslmode = on: not one of disable, allow, prefer"),
+        (
+            {"user": "[database]\nname = a\nuser = e\npassword_file = /missing"},
+            "password_file = /missing: No such file",
+        ),
     ],
 )
 def test_wrong_file_is_refused_in_one_sentence(write, lines, says):
@@ -106,7 +132,7 @@ def test_wrong_file_is_refused_in_one_sentence(write, lines, says):
     [
         ("", "without a section [user NAME] nobody can log in"),
         ("[user a]\npassword = {password}\n", "[exchange] secret_file is missing"),
-        ("[user a]\npassword = {password}\n[exchange]\nsecret_file = missing\n", "secret_file = missing: [Errno 2]"),
+        ("[user a]\npassword = {password}\n[exchange]\nsecret_file = missing\n", "secret_file = missing: No such file"),
         ("\xff", "codec"),
     ],
 )
@@ -116,6 +142,45 @@ def test_incomplete_file_is_refused(tmp_path, text, says):
     with pytest.raises(ConfigError) as refused:
         read_config(str(path))
     assert says in str(refused.value)
+
+
+NAMES = {"6001": 'Ana; "Ruiz" = 100 % #1', "6002": "%(password)s ${x} <b>", "*21": "Desvío", "ColaUno": "Cola 1"}
+
+
+def test_lists_are_read_as_they_are_written(write):
+    lists = "\n".join(["[names]", *(f"{number} = {name}" for number, name in NAMES.items())])
+    lists += "\n[phones]\n6001 =\n6009 = webrtc\n[agents]\n6001 = Ana\n[queues]\nColaUno = 8001\ncolauno =\n"
+    config = read_config(write(user=lists + "[conferences]\n6000 =\n[mailboxes]\n6001 =\n6002@other =\n"))
+    assert config.names == NAMES
+    assert config.phones == {"6001": False, "6009": True}
+    assert config.agents == {"6001": "Ana"}
+    assert config.queues == {"ColaUno": "8001", "colauno": ""}
+    assert (config.conferences, config.mailboxes) == (["6000"], ["6001", "6002@other"])
+
+
+def test_lists_and_database_may_be_missing(write):
+    config = read_config(write())
+    assert (config.names, config.phones, config.agents, config.queues) == ({}, {}, {}, {})
+    assert (config.conferences, config.mailboxes, config.database) == ([], [], None)
+    assert (config.phone, config.state_directory, config.language) == ("", "", "es")
+
+
+def test_database_and_phone_are_read(write, tmp_path):
+    (tmp_path / "password").write_text("s3cret=%\n")
+    options = f"[database]\nname = asterisk\nuser = events\npassword_file = {tmp_path}/password\nsslmode = verify-full"
+    server = f"phone = ws://127.0.0.1:8088/ws\nlanguage = en\nstate_directory = {tmp_path}"
+    config = read_config(write(server=server, user=options))
+    expected = Database("127.0.0.1", 5432, "asterisk", "events", "s3cret=%", "cdr", "verify-full")
+    assert config.database == expected
+    assert "s3cret" not in repr(config)
+    assert (config.phone, config.language) == ("ws://127.0.0.1:8088/ws", "en")
+    assert config.state_directory == str(tmp_path)
+
+
+def test_database_needs_psycopg2(write, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"\[database\] needs psycopg2, which is not installed"):
+        read_config(write(user="[database]\nname = asterisk\nuser = events"))
 
 
 def test_missing_file_has_exit_code_2(tmp_path, capsys):

@@ -269,7 +269,7 @@ class Exchange:
         hint = "" if self.settings.tls else " (a TLS port?)"
         await connection.wait_for(connection.greeting, within, f"no greeting of AMI within {within:g} s{hint}")
         challenge = await connection.ask({"Action": "Challenge", "AuthType": "MD5"}, within)
-        key = hashlib.md5((challenge.challenge + self.settings.secret).encode(), usedforsecurity=False).hexdigest()
+        key = hashlib.md5((challenge.challenge + self.settings.secret).encode()).hexdigest()
         login = {"Action": "Login", "AuthType": "MD5", "Username": self.settings.username, "Key": key, "Events": "on"}
         response = await connection.ask(login, within)
         if not response.success:

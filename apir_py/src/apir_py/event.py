@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Union
+from typing import Dict, List, Union
 
 SCHEMA = 1
 """Version of the JSON form; it grows when a reader of the one before would be misled."""
 
-Fields = dict[str, Union[str, list[str]]]
+Fields = Dict[str, Union[str, List[str]]]
 """Headers of an event by name; a header that comes more than once, such as ChanVariable, is a list."""
 
 # Where events name a channel, and where they name a telephone, by number or inside a name such as PJSIP/6001-00000001.
