@@ -89,7 +89,7 @@ async def test_json_says_when_the_exchange_was_lost_and_regained():
 async def test_json_is_utf8_in_a_locale_without_letters():
     async with FakeAmi() as ami:
         program = events(ami, "--json", "--event", "Hangup")
-        program.environment |= {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+        program.environment.update({"LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
         async with program:
             await until(lambda: ami.writers)
             ami.event("Hangup", CallerIDName="ñ")

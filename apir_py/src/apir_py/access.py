@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Callable, Generic, TypeVar
+from typing import Callable, Generic, Iterator, TypeVar
 
 Value = TypeVar("Value")
 
@@ -61,6 +63,17 @@ class Session:
         self.ends = 0
         for close in list(self.on_end):
             close()
+
+    @contextlib.contextmanager
+    def until_end(self, close: Callable[[], None]) -> Iterator[None]:
+        """Have `close` called if the session ends within, by a logout or because its time is over."""
+        timer = asyncio.get_running_loop().call_later(self.ends - time.monotonic(), close)
+        self.on_end.append(close)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self.on_end.remove(close)
 
 
 class Limit:

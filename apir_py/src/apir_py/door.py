@@ -12,6 +12,9 @@ from apir_py.access import network_key
 BACKLOG = 128
 """Connections that the kernel holds; as many are accepted at once, and use a file each until they are refused."""
 
+LARGEST_HEAD = 1 << 16
+"""Bytes that may come before they are a request. aiohttp limits each header, but not how many there are."""
+
 
 class Door:
     """Counts the connections that have not opened a WebSocket, as a whole and by address, and closes idle ones.
@@ -64,6 +67,7 @@ class Entry(asyncio.Protocol):
         self.inner: asyncio.Protocol | None = None
         self.address: str | None = None
         self.early: list[bytes] = []
+        self.unserved = 0
         self.lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,6 +102,7 @@ class Entry(asyncio.Protocol):
     def served(self) -> None:
         """A whole request has come."""
         self.timer.cancel()
+        self.unserved = 0
 
     def leave(self) -> None:
         """Count it no more: it is a WebSocket of somebody who has logged in, or ended."""
@@ -125,7 +130,10 @@ class Entry(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on; the first request may come before the end of the handshake has been noticed here."""
-        if self.inner:
+        self.unserved += len(data)
+        if self.unserved > LARGEST_HEAD and self.address is not None:
+            self.cut()
+        elif self.inner:
             self.inner.data_received(data)
         else:
             self.early.append(data)

@@ -11,6 +11,7 @@ import signal
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Awaitable, Callable
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -20,10 +21,14 @@ from apir_py.ami import AmiError, Exchange
 from apir_py.config import Config
 from apir_py.door import Door, Entry
 from apir_py.event import printable
+from apir_py.files import file_routes
 from apir_py.hub import SESSION_ENDED, Client, Hub
 from apir_py.passwords import NOBODY, verify
+from apir_py.sip_proxy import HEARTBEAT, LARGEST_MESSAGE, PROTOCOL, Phone, SipProxy
 
 COOKIE = "__Host-session"
+WEB = Path(__file__).parent / "web"
+"""The page's files."""
 LARGEST_REQUEST = 4096
 """Bytes of a body, and of a WebSocket message from a client."""
 LOGINS_AT_ONCE = 8
@@ -49,6 +54,7 @@ class Service:
         """Nothing is opened yet."""
         self.config = config
         self.hub = Hub()
+        self.sip = SipProxy(config.phone)
         self.exchange = Exchange(config.exchange, self.hub.publish, self.connected, self.lost)
         self.sessions: Tokens[Session] = Tokens(config.session_seconds, 1000)
         self.tickets: Tokens[Session] = Tokens(config.ticket_seconds, 1000)
@@ -78,6 +84,8 @@ class Service:
                 web.post("/login", self.login),
                 web.post("/logout", self.logout),
                 web.post("/ticket", self.ticket),
+                web.get("/ws", self.ws),
+                *file_routes(WEB),
             ]
         )
         # No access log: it would hold tickets.
@@ -99,13 +107,14 @@ class Service:
         """Close the port and every connection, with a reason for those who listen."""
         for server in self.servers:
             server.close()
-        for client in set(self.hub.clients):
+        for client in self.websockets():
             client.end(WSCloseCode.GOING_AWAY, "the service ends")
         for _ in range(100):
-            if not self.hub.clients:
+            if not self.websockets():
                 break
             await asyncio.sleep(0.02)
         await self.runner.cleanup()
+        await self.sip.close()
         self.thread.shutdown(wait=False)
 
     def connected(self, greeting: str) -> None:
@@ -131,7 +140,8 @@ class Service:
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
         if not response.prepared:
-            response.headers.update(HEADERS)
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
         return response
 
     async def login(self, request: web.Request) -> web.Response:
@@ -179,7 +189,14 @@ class Service:
     async def session(self, request: web.Request) -> web.Response:
         """Whose session this is, and for how many seconds."""
         session = self.require_session(request)
-        return web.json_response({"user": session.user, "seconds": int(session.ends - time.monotonic())})
+        return web.json_response(
+            {
+                "user": session.user,
+                "seconds": int(session.ends - time.monotonic()),
+                "phone": bool(self.config.phone),
+                "language": self.config.language,
+            }
+        )
 
     async def logout(self, request: web.Request) -> web.Response:
         """End the session, and the WebSockets that it has opened."""
@@ -203,8 +220,7 @@ class Service:
         session = self.tickets.take(request.query.get("ticket", ""))
         if not session or session.ends <= time.monotonic():
             return refuse(401, "the ticket is wrong, used or too old")
-        if sum(client.user == session.user for client in self.hub.clients) >= self.config.websockets_per_user:
-            return refuse(429, "this user has too many WebSockets open")
+        self.check_websockets(session)
         socket = web.WebSocketResponse(heartbeat=20, max_msg_size=LARGEST_REQUEST, compress=False, timeout=CLOSE_WITHIN)
         await socket.prepare(request)
         entry = self.entry(request)
@@ -237,6 +253,41 @@ class Service:
             await self.close(socket, client, entry)
         return socket
 
+    async def ws(self, request: web.Request) -> web.StreamResponse:
+        """The WebSocket of a phone in the browser: SIP, to and from Asterisk."""
+        if "Origin" not in request.headers:  # a cookie without an origin is no browser's
+            raise web.HTTPForbidden(reason="the request has no origin")
+        self.check_origin(request)
+        session = self.require_session(request)
+        if not self.config.phone:
+            return refuse(404, "this service has no phone")
+        offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        if PROTOCOL not in [name.strip() for name in offered]:
+            return refuse(400, f"the WebSocket has to offer the protocol {PROTOCOL}")
+        self.check_websockets(session)
+        socket = web.WebSocketResponse(
+            protocols=(PROTOCOL,),
+            heartbeat=HEARTBEAT,
+            max_msg_size=LARGEST_MESSAGE,
+            compress=False,
+            timeout=CLOSE_WITHIN,
+        )
+        await socket.prepare(request)
+        entry = self.entry(request)
+        if not entry:  # gone already
+            return socket
+        entry.leave()
+        # aiohttp 3.7 cancels this when the browser has gone; what is open to Asterisk still has to be closed.
+        await asyncio.shield(self.carry(socket, session, entry))
+        return socket
+
+    async def carry(self, socket: web.WebSocketResponse, session: Session, entry: Entry) -> None:
+        """Carry SIP to and from a browser until either side, or the session, ends."""
+        phone = Phone(session.user)
+        with session.until_end(lambda: phone.end(SESSION_ENDED, "the session has ended")):
+            phone.end(*await self.sip.carry(socket, phone))
+        await self.close(socket, phone, entry)
+
     @staticmethod
     async def listen(socket: web.WebSocketResponse, client: Client) -> None:
         """Notice the end of a WebSocket. Clients have nothing to say."""
@@ -245,7 +296,7 @@ class Service:
                 client.end(WSCloseCode.UNSUPPORTED_DATA, "this service takes no messages")
                 return
 
-    async def close(self, socket: web.WebSocketResponse, client: Client, entry: Entry) -> None:
+    async def close(self, socket: web.WebSocketResponse, client: Client | Phone, entry: Entry) -> None:
         """Close a WebSocket with its reason, whether or not the other side reads."""
         code, reason = client.ended.result() if client.ended.done() else (int(WSCloseCode.OK), "")
         self.ends[str(int(code))] = self.ends.get(str(int(code)), 0) + 1
@@ -270,6 +321,7 @@ class Service:
             ("apir_py_exchange_lost_total", "counter", "Connections to the exchange that ended", {"": self.hub.losses}),
             ("apir_py_events_total", "counter", "Events that the exchange has sent", {"": self.hub.events}),
             ("apir_py_websockets", "gauge", "WebSockets that are open", {"": len(self.hub.clients)}),
+            ("apir_py_phone_websockets", "gauge", "WebSockets of phones that are open", {"": len(self.sip.phones)}),
             (
                 "apir_py_websockets_closed_total",
                 "counter",
@@ -300,6 +352,16 @@ class Service:
         if not session:
             raise web.HTTPUnauthorized(reason="not logged in")
         return session
+
+    def websockets(self) -> list[Client | Phone]:
+        """Those that are open, of either kind."""
+        return [*self.hub.clients, *self.sip.phones]
+
+    def check_websockets(self, session: Session) -> None:
+        """Refuse one more WebSocket of a user who has enough."""
+        opened = sum(client.user == session.user for client in self.websockets())
+        if opened >= self.config.websockets_per_user:
+            raise web.HTTPTooManyRequests(reason="this user has too many WebSockets open")
 
     def check_origin(self, request: web.Request) -> None:
         """Refuse what a page of another origin sends; programs that are no browsers send none."""
