@@ -12,7 +12,7 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Awaitable, Callable
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -25,6 +25,9 @@ from apir_py.files import file_routes
 from apir_py.hub import SESSION_ENDED, Client, Hub
 from apir_py.passwords import NOBODY, verify
 from apir_py.sip_proxy import HEARTBEAT, LARGEST_MESSAGE, PROTOCOL, Phone, SipProxy
+
+if TYPE_CHECKING:
+    from apir_py.records import Records
 
 COOKIE = "__Host-session"
 WEB = Path(__file__).parent / "web"
@@ -55,6 +58,7 @@ class Service:
         self.config = config
         self.hub = Hub()
         self.sip = SipProxy(config.phone)
+        self.calls = open_records(config)
         self.exchange = Exchange(config.exchange, self.hub.publish, self.connected, self.lost)
         self.sessions: Tokens[Session] = Tokens(config.session_seconds, 1000)
         self.tickets: Tokens[Session] = Tokens(config.ticket_seconds, 1000)
@@ -80,6 +84,8 @@ class Service:
                 web.get("/api", self.api),
                 web.get("/healthz", self.healthz),
                 web.get("/metrics", self.metrics),
+                web.get("/records", self.records, allow_head=False),
+                web.get("/records.csv", self.records, allow_head=False),
                 web.get("/session", self.session),
                 web.post("/login", self.login),
                 web.post("/logout", self.logout),
@@ -88,6 +94,7 @@ class Service:
                 *file_routes(WEB),
             ]
         )
+        app.on_response_prepare.append(put_headers)
         # No access log: it would hold tickets.
         self.runner = web.AppRunner(app, access_log=None, keepalive_timeout=15)
         await self.runner.setup()
@@ -113,6 +120,11 @@ class Service:
             if not self.websockets():
                 break
             await asyncio.sleep(0.02)
+        if self.calls:
+            self.calls.close()
+        # Nobody who reads slowly holds the end up.
+        for entry in list(self.door.entries.values()):
+            asyncio.get_running_loop().call_later(CLOSE_WITHIN, entry.cut)
         await self.runner.cleanup()
         await self.sip.close()
         self.thread.shutdown(wait=False)
@@ -129,7 +141,7 @@ class Service:
 
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Put the headers of security on each answer, and errors into JSON."""
+        """Put errors into JSON."""
         entry = self.entry(request)
         if entry:
             entry.served()
@@ -139,9 +151,6 @@ class Service:
             response = refuse(error.status, error.reason)
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
-        if not response.prepared:
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
         return response
 
     async def login(self, request: web.Request) -> web.Response:
@@ -193,6 +202,7 @@ class Service:
             {
                 "user": session.user,
                 "seconds": int(session.ends - time.monotonic()),
+                "records": bool(self.calls and self.calls.may_see(self.config.users[session.user].sees)),
                 "phone": bool(self.config.phone),
                 "language": self.config.language,
             }
@@ -306,6 +316,18 @@ class Service:
             await asyncio.wait_for(socket.close(code=code, message=reason.encode()), 2 * CLOSE_WITHIN)
         asyncio.get_running_loop().call_later(CLOSE_WITHIN, entry.cut)
 
+    async def records(self, request: web.Request) -> web.StreamResponse:
+        """Call records, as JSON or CSV, that the user may see."""
+        self.check_origin(request)
+        sees = self.config.users[self.require_session(request).user].sees
+        if not self.calls:
+            return refuse(404, "this service has no call records")
+        if not self.calls.may_see(sees):
+            return refuse(403, "call records are not for this user")
+        if request.path.endswith(".csv"):
+            return await self.calls.answer_csv(request, sees)
+        return await self.calls.answer_page(request, sees)
+
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while the exchange is connected, otherwise 503."""
         state = "connected" if self.hub.connected else "lost"
@@ -368,6 +390,21 @@ class Service:
         origin = request.headers.get("Origin")
         if origin is not None and origin not in (f"https://{request.host}", *self.config.origins):
             raise web.HTTPForbidden(reason="pages of this origin are not allowed")
+
+
+async def put_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Put the headers of security on an answer that has none of its own."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+def open_records(config: Config) -> Records | None:
+    """The call records, if there is a database; only then psycopg2 is needed."""
+    if not config.database:
+        return None
+    from apir_py.records import Records
+
+    return Records(config.database, config.names)
 
 
 def refuse(status: int, reason: Any, headers: dict[str, str] | None = None) -> web.Response:
