@@ -10,7 +10,7 @@ LAB := .venv/bin/python lab/lab.py
 # podman with both of its runtimes (which of them works depends on the machine) and its network;
 # what makes images, unpacks Debian's sources, and calls.
 PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev openssh-client git sip-tester \
-  baresip-core ca-certificates iproute2 lua5.2 nftables procps
+  baresip-core ca-certificates iproute2 lua5.2 nftables postgresql procps
 
 # Taken as they are written, dollars and quotes included.
 export LAB_CMD := $(value CMD)

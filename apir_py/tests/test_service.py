@@ -319,6 +319,35 @@ async def test_connection_without_a_request_is_closed(certificate):
         assert await reader.read() == b""
 
 
+async def test_second_request_has_to_be_whole_in_time_too(certificate):
+    async with running(certificate, request_seconds=0.3) as (_, service):
+        trust = ssl.create_default_context(cafile=certificate[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port, ssl=trust)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: pbx\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+        started = time.monotonic()
+        writer.write(b"GET / HTTP/1.1\r\nHost: ")
+        while service.service.door.counted and time.monotonic() - started < 3:
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        assert 0.25 < time.monotonic() - started < 2
+        writer.close()
+
+
+async def test_request_that_takes_its_time_is_not_cut_off(certificate):
+    async with running(certificate, request_seconds=0.3) as (_, service):
+        trust = ssl.create_default_context(cafile=certificate[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port, ssl=trust)
+        for _ in range(3):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: pbx\r\n\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+            await asyncio.sleep(0.5)
+        client = await service.socket()
+        await asyncio.sleep(0.5)
+        assert (await client.read())[0]["type"] == "hello"
+        writer.close()
+
+
 async def test_connection_without_tls_is_closed(certificate):
     async with running(certificate, request_seconds=0.2) as (_, service):
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)

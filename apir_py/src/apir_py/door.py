@@ -30,7 +30,7 @@ class Door:
         most_of_address: int,
         request_seconds: float,
     ) -> None:
-        """`handler` makes the HTTP protocol of a connection. Its first request has to be whole in `request_seconds`."""
+        """`handler` makes the HTTP protocol of a connection. A request has to be whole in `request_seconds`."""
         self.handler, self.tls, self.request_seconds = handler, tls, request_seconds
         self.most, self.most_of_address = most, most_of_address
         self.entries: dict[asyncio.BaseTransport, Entry] = {}
@@ -79,9 +79,8 @@ class Entry(asyncio.Protocol):
             transport.abort()
             return
         self.address = address
-        loop = asyncio.get_running_loop()
-        self.timer = loop.call_later(self.door.request_seconds, transport.abort)
-        self.handshake = loop.create_task(self._start_tls())
+        self.hurry()
+        self.handshake = asyncio.get_running_loop().create_task(self._start_tls())
 
     async def _start_tls(self) -> None:
         loop = asyncio.get_running_loop()
@@ -99,6 +98,10 @@ class Entry(asyncio.Protocol):
         for data in self.early:
             self.inner.data_received(data)
 
+    def hurry(self) -> None:
+        """Give the connection its time for a whole request."""
+        self.timer = asyncio.get_running_loop().call_later(self.door.request_seconds, self.cut)
+
     def served(self) -> None:
         """A whole request has come."""
         self.timer.cancel()
@@ -107,6 +110,7 @@ class Entry(asyncio.Protocol):
     def leave(self) -> None:
         """Count it no more: it is a WebSocket of somebody who has logged in, or ended."""
         if self.address is not None:
+            self.timer.cancel()
             self.door.release(self.address)
             self.address = None
 
@@ -120,8 +124,6 @@ class Entry(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self.lost = True
-        if self.address is not None or self.inner:
-            self.timer.cancel()
         self.leave()
         if self.inner:
             del self.door.entries[self.transport]
@@ -130,6 +132,8 @@ class Entry(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on; the first request may come before the end of the handshake has been noticed here."""
+        if self.address is not None and self.timer.cancelled():  # another request begins
+            self.hurry()
         self.unserved += len(data)
         if self.unserved > LARGEST_HEAD and self.address is not None:
             self.cut()
