@@ -248,5 +248,7 @@ async def test_service_without_its_certificate_does_not_start(write):
 def test_readme_shows_objects_that_are_json():
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
     lines = [line.strip() for line in readme.splitlines() if line.startswith('    {"v":')]
-    assert len(lines) >= 3
+    assert len(lines) >= 11
     assert all(json.loads(line)["v"] == 1 for line in lines)
+    (records,) = (line for line in readme.splitlines() if line.startswith('    {"records"'))
+    assert list(json.loads(records)["records"][0])[:3] == ["id", "at", "caller"]
