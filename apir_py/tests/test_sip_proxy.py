@@ -235,6 +235,7 @@ async def test_garbage_of_a_phone_ends_it_alone(certificate, free_port, send, co
         await other.send_str("x")
         assert await other.receive_str(timeout=5) == "X"
         assert service.service.ends == {str(code): 1}
+        assert asterisk.seen == ["x"], "it has reached the exchange"
 
 
 async def write(socket, data):
