@@ -485,7 +485,7 @@ async def test_client_that_does_not_read_is_cut_off(certificate, server, monkeyp
     async with records(certificate, server, database=server.database(table="many")) as service:
         response = await service.http.get(service.url + "/records.csv")
         response.connection.transport.pause_reading()
-        await until(lambda: not service.service.calls.busy)
+        await until(lambda: not service.service.calls.busy, 8)
         with contextlib.closing(server.connect()) as owner, owner.cursor() as cursor:
             for _ in range(50):
                 await asyncio.sleep(0.02)

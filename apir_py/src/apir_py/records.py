@@ -208,7 +208,7 @@ class Records:
                     if not response.prepared:
                         await response.prepare(request)
                     await asyncio.wait_for(response.write(part), READ_WITHIN)
-            except (Unavailable, asyncio.TimeoutError) as error:
+            except (Unavailable, asyncio.TimeoutError, ConnectionError) as error:
                 if not response.prepared:
                     raise
                 log.warning("call records: a file was not sent whole: %s", str(error) or "the client does not read")
