@@ -20,12 +20,18 @@ def message(headers: dict[str, str], **more: str) -> bytes:
 
 
 class FakeAmi:
-    """AMI with one user, `monitor`, whose secret is `s3cret`. `async with FakeAmi() as ami` listens on a free port."""
+    """AMI with one user, `monitor`, whose secret is `s3cret`. `async with FakeAmi() as ami` listens on a free port.
+
+    rows: the lists that it gives, by action; None refuses it. values: what Getvar gives, by variable or channel and
+    variable.
+    """
 
     def __init__(self, greeting: bytes = GREETING, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         """The greeting is what it says first."""
         self.greeting, self.tls, self.port = greeting, tls, port
         self.answers_pings = True
+        self.rows: dict[str, list[dict[str, str]] | None] = {}
+        self.values: dict[str, str] = {}
         self.actions: list[dict[str, str]] = []
         self.writers: list[asyncio.StreamWriter] = []
 
@@ -60,6 +66,12 @@ class FakeAmi:
                         self.answer(writer, action, Response="Error", Message="Authentication failed")
                 elif action["Action"] == "Ping" and self.answers_pings:
                     self.answer(writer, action, Response="Success", Ping="Pong", Timestamp="1764140400.000000")
+                elif action["Action"] == "Getvar":
+                    name = action["Variable"]
+                    value = self.values.get(f"{action.get('Channel')} {name}", self.values.get(name, ""))
+                    self.answer(writer, action, Response="Success", Variable=name, Value=value)
+                elif action["Action"] != "Ping":
+                    self.answer_list(writer, action)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -68,7 +80,20 @@ class FakeAmi:
     @staticmethod
     def answer(writer: asyncio.StreamWriter, action: dict[str, str], **headers: str) -> None:
         """Answer an action."""
-        writer.write(message({"ActionID": action["ActionID"]}, **headers))
+        writer.write(message(headers, ActionID=action["ActionID"]))
+
+    def answer_list(self, writer: asyncio.StreamWriter, action: dict[str, str]) -> None:
+        """Answer an action with a list; without rows it is empty."""
+        rows = self.rows.get(action["Action"], [])
+        if rows is None:
+            self.answer(writer, action, Response="Error", Message="Permission denied")
+            return
+        filters = {key: action[key] for key in ("Queue", "Conference") if key in action}
+        self.answer(writer, action, Response="Success", EventList="start", Message="It will follow")
+        for row in rows:
+            if filters.items() <= row.items():
+                self.answer(writer, action, **row)
+        self.answer(writer, action, Event=f"{action['Action']}Complete", EventList="Complete", ListItems="0")
 
     def send(self, data: bytes) -> None:
         """Send bytes to everybody who has logged in."""

@@ -13,19 +13,24 @@ import os
 import ssl
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, List, NoReturn
 
+from panoramisk.actions import Action
 from panoramisk.ami_protocol import AMIProtocol
 from panoramisk.message import Message
 
-from apir_py.event import Event
+from apir_py.event import Event, printable
 
 GREETING = b"Asterisk Call Manager/"
 END = b"\r\n\r\n"
 LARGEST_MESSAGE = 1 << 20
 """Bytes of one message. The largest that Asterisk sends is near 64 KB; what has no end must not fill the memory."""
 
+ANSWER = f"{Action.action_id_generator.prefix}/{Action.action_id_generator.uid}/"
+"""What the ActionID of every action of this program begins with."""
+
 log = logging.getLogger(__name__)
+Take = Callable[[List[Message]], None]
 
 
 class AmiError(Exception):
@@ -101,6 +106,7 @@ class Connection(AMIProtocol):
         loop = asyncio.get_running_loop()
         self.on_event = on_event
         self.held: list[Event] | None = []  # an event may come with the answer to the login, before its login is known
+        self.takes: dict[str, tuple[Take, bool]] = {}
         self.greeting: asyncio.Future[str] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
         self.buffer = bytearray()
@@ -152,16 +158,27 @@ class Connection(AMIProtocol):
             message = Message.from_line(text)
             if message is None:
                 return
-            if "event" in message and message.id not in self.responses:
+            action = self.responses.get(message.id)
+            if "event" not in message or action:
+                self.handle_message(message)
+                if action and action.future.done() and message.id in self.takes:
+                    self._take_list(action)
+            elif not (message.id or "").startswith(ANSWER):  # the rest of a list that ended early is no event
                 event = Event.of(message)
                 if self.held is None:
                     self.on_event(event)
                 else:
                     self.held.append(event)
-            else:
-                self.handle_message(message)
         except Exception:  # one message that makes no sense must not end the connection
             log.exception("message ignored")
+
+    def _take_list(self, action: Action) -> None:
+        take, empty_if_refused = self.takes.pop(action.id)
+        first, *rows = action.responses
+        if rows or first.success or empty_if_refused:
+            take(rows[:-1])
+        else:
+            log.warning("%s: %s", action["Action"], printable(first.message))
 
     def deliver(self) -> None:
         """Pass on the events that have come so far, and from now on each as it comes."""
@@ -172,6 +189,16 @@ class Connection(AMIProtocol):
     async def ask(self, action: dict[str, str], within: float) -> Message:
         """Send an action and wait for its response, `within` seconds at most; Lost if none comes."""
         return await self.wait_for(self.send(action), within, f"no answer to {action['Action']} within {within:g} s")
+
+    async def ask_list(self, action: dict[str, str], take: Take, within: float, empty_if_refused: bool = False) -> None:
+        """Send an action whose answer is a list and wait for its end, `within` seconds at most; Lost if it has none.
+
+        `take` gets the rows at their place among the events: after those before the end of the list, before those that
+        follow. It must not wait. A refused list is logged, or counts as empty.
+        """
+        asked = Action(action)
+        self.takes[asked.id] = take, empty_if_refused
+        await self.wait_for(self.send(asked), within, f"no end of the answer to {action['Action']} within {within:g} s")
 
     async def wait_for(self, future: asyncio.Future[Any], within: float, reason: str) -> Any:
         """Wait for a result of this connection; Lost, with the reason, if none comes or the connection ends."""
@@ -187,7 +214,7 @@ class Exchange:
     """An exchange that stays connected. Its callbacks are called in the loop and must not wait.
 
     on_event(event) for each event; on_connected(greeting) after each login; on_lost(error, delay) when a connection has
-    ended, or an attempt has failed, `delay` seconds before the next one.
+    ended, or an attempt has failed, `delay` seconds before the next one. `connection` is there between the two.
     """
 
     def __init__(
@@ -200,6 +227,7 @@ class Exchange:
         """See the class."""
         self.settings = settings
         self.on_event, self.on_connected, self.on_lost = on_event, on_connected, on_lost
+        self.connection: Connection | None = None
 
     async def run(self, may_retry: Callable[[AmiError], bool] = lambda error: True) -> NoReturn:
         """Connect, and connect again, until cancelled. An error for which `may_retry` is false is raised."""
@@ -227,12 +255,14 @@ class Exchange:
                 await self._login(connection)
             except Lost as error:
                 raise Unreachable(str(error)) from error
+            self.connection = connection
             self.on_connected(connection.greeting.result())
             connection.deliver()
             while True:
                 await asyncio.wait({connection.lost}, timeout=self.settings.ping_every)
                 await connection.ask({"Action": "Ping"}, self.settings.answer_within)
         finally:
+            self.connection = None
             connection.end("closed here")
 
     async def _open(self) -> Connection:

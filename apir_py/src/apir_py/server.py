@@ -22,9 +22,13 @@ from apir_py.config import Config
 from apir_py.door import Door, Entry
 from apir_py.event import printable
 from apir_py.files import file_routes
-from apir_py.hub import SESSION_ENDED, Client, Hub
+from apir_py.hub import MESSAGES, SESSION_ENDED, Client, Hub
+from apir_py.metrics import Metric, certificate_ends, of_certificate, of_state, written
 from apir_py.passwords import NOBODY, verify
 from apir_py.sip_proxy import HEARTBEAT, LARGEST_MESSAGE, PROTOCOL, Phone, SipProxy
+from apir_py.state import Model
+from apir_py.today import Today
+from apir_py.watch import Watch
 
 if TYPE_CHECKING:
     from apir_py.records import Records
@@ -36,6 +40,8 @@ LARGEST_REQUEST = 4096
 """Bytes of a body, and of a WebSocket message from a client."""
 LOGINS_AT_ONCE = 8
 """Logins whose password is being checked or waits for it; the next one is refused for the moment."""
+KEEP_EVERY = 10
+"""Seconds between two times that the counts of today are kept."""
 CLOSE_WITHIN = 5
 """Seconds in which a client has to answer the end of its WebSocket."""
 
@@ -56,7 +62,10 @@ class Service:
     def __init__(self, config: Config) -> None:
         """Nothing is opened yet."""
         self.config = config
-        self.hub = Hub()
+        self.today = Today(config.state_directory, config.queues)
+        self.hub = Hub(Model(config, self.today))
+        self.watch = Watch(self.hub.model)
+        self.watching: asyncio.Task[None] | None = None
         self.sip = SipProxy(config.phone)
         self.calls = open_records(config)
         self.exchange = Exchange(config.exchange, self.hub.publish, self.connected, self.lost)
@@ -74,6 +83,7 @@ class Service:
     def load_certificate(self) -> None:
         """Read key and certificate; connections from now on get it (OSError, which ssl.SSLError is, too)."""
         self.tls.load_cert_chain(self.config.certificate, self.config.key)
+        self.certificate_ends = certificate_ends(self.config.certificate)
 
     async def start(self) -> None:
         """Listen (OSError)."""
@@ -108,7 +118,28 @@ class Service:
 
     async def run(self) -> None:
         """Follow the exchange, however often it goes."""
-        await self.exchange.run()
+        keeping = asyncio.ensure_future(self.keep_counts())
+        try:
+            await self.exchange.run()
+        finally:
+            keeping.cancel()
+            self.stop_watching()
+
+    async def keep_counts(self) -> None:
+        """Keep the counts of today, and begin anew at midnight."""
+        loop = asyncio.get_running_loop()
+        while True:
+            for _ in range(KEEP_EVERY):
+                await asyncio.sleep(1)
+                if self.today.roll():
+                    self.hub.model.new_day()
+            await loop.run_in_executor(None, self.today.save)
+
+    def stop_watching(self) -> None:
+        """Ask the exchange nothing more."""
+        if self.watching:
+            self.watching.cancel()
+            self.watching = None
 
     async def stop(self) -> None:
         """Close the port and every connection, with a reason for those who listen."""
@@ -128,16 +159,21 @@ class Service:
         await self.runner.cleanup()
         await self.sip.close()
         self.thread.shutdown(wait=False)
+        self.today.save()
 
     def connected(self, greeting: str) -> None:
         """The exchange is there."""
         log.info("%s: connected (%s)", self.config.exchange.address, printable(greeting))
         self.hub.exchange_is(True, greeting)
+        assert self.exchange.connection
+        self.stop_watching()
+        self.watching = asyncio.ensure_future(self.watch.run(self.exchange.connection, self.hub.refresh))
 
     def lost(self, error: AmiError, delay: float) -> None:
         """The exchange is not there."""
         log.warning("%s: %s; next attempt in %g s", self.config.exchange.address, printable(str(error)), delay)
         self.hub.exchange_is(False, str(error))
+        self.stop_watching()
 
     @web.middleware
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -227,6 +263,9 @@ class Service:
     async def api(self, request: web.Request) -> web.StreamResponse:
         """The WebSocket: events, as they come, to whoever has a ticket."""
         self.check_origin(request)
+        messages = request.query.get("messages", "events")
+        if messages not in MESSAGES:
+            return refuse(400, f"messages should be one of {', '.join(MESSAGES)}")
         session = self.tickets.take(request.query.get("ticket", ""))
         if not session or session.ends <= time.monotonic():
             return refuse(401, "the ticket is wrong, used or too old")
@@ -238,7 +277,8 @@ class Service:
             return socket
         entry.leave()
         config = self.config
-        client = Client(session.user, config.users[session.user].sees, config.backlog_events, config.backlog_bytes)
+        sees = config.users[session.user].sees
+        client = Client(session.user, sees, config.backlog_events, config.backlog_bytes, messages)
         loop = asyncio.get_running_loop()
 
         def session_ended() -> None:
@@ -338,31 +378,37 @@ class Service:
         address = plain(request.remote or "::")
         if not any(address in network for network in self.config.metrics_networks):
             raise web.HTTPForbidden(reason="metrics are not for this address")
-        rows: list[tuple[str, str, str, dict[str, int]]] = [
-            ("apir_py_exchange_connected", "gauge", "Whether the exchange is connected", {"": self.hub.connected}),
-            ("apir_py_exchange_lost_total", "counter", "Connections to the exchange that ended", {"": self.hub.losses}),
-            ("apir_py_events_total", "counter", "Events that the exchange has sent", {"": self.hub.events}),
-            ("apir_py_websockets", "gauge", "WebSockets that are open", {"": len(self.hub.clients)}),
-            ("apir_py_phone_websockets", "gauge", "WebSockets of phones that are open", {"": len(self.sip.phones)}),
-            (
+        hub = self.hub
+        metrics = [
+            Metric("apir_py_exchange_connected", "gauge", "Whether the exchange is connected", {(): hub.connected}),
+            Metric(
+                "apir_py_exchange_lost_total", "counter", "Connections to the exchange that ended", {(): hub.losses}
+            ),
+            Metric("apir_py_events_total", "counter", "Events that the exchange has sent", {(): hub.events}),
+            Metric("apir_py_websockets", "gauge", "WebSockets that are open", {(): len(hub.clients)}),
+            Metric(
+                "apir_py_phone_websockets",
+                "gauge",
+                "WebSockets of phones that are open",
+                {(): len(self.sip.phones)},
+            ),
+            Metric(
                 "apir_py_websockets_closed_total",
                 "counter",
                 "WebSockets that were closed, by close code; 4008 is a slow client",
-                {f'{{code="{code}"}}': count for code, count in sorted(self.ends.items())},
+                {(("code", code),): count for code, count in sorted(self.ends.items())},
             ),
-            (
+            Metric(
                 "apir_py_logins_total",
                 "counter",
                 "Logins",
-                {f'{{result="{result}"}}': count for result, count in self.logins.items()},
+                {(("result", result),): count for result, count in self.logins.items()},
             ),
-            ("apir_py_connections_refused_total", "counter", "Connections over a limit", {"": self.door.refused}),
+            Metric("apir_py_connections_refused_total", "counter", "Connections over a limit", {(): self.door.refused}),
+            *of_certificate(self.certificate_ends),
+            *(of_state(hub.model) if hub.known else []),
         ]
-        lines = []
-        for name, kind, text, values in rows:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-            lines += [f"{name}{labels} {int(value)}" for labels, value in values.items()]
-        return web.Response(text="\n".join([*lines, ""]), content_type="text/plain")
+        return web.Response(text=written(metrics), content_type="text/plain")
 
     def entry(self, request: web.Request) -> Entry | None:
         """The connection of a request, while it lasts."""
