@@ -99,10 +99,10 @@ class Running:
         assert status == 200, answer
         return answer["ticket"]
 
-    async def socket(self, user: str = "ana") -> Socket:
+    async def socket(self, user: str = "ana", messages: str = "") -> Socket:
         """Log in and open a WebSocket."""
         assert await self.login(user) == 200
-        url = f"{self.url}/api?ticket={await self.ticket()}"
+        url = f"{self.url}/api?ticket={await self.ticket()}" + (f"&messages={messages}" if messages else "")
         return Socket(await self.http.ws_connect(url, max_msg_size=0))
 
 

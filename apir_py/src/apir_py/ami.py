@@ -198,7 +198,8 @@ class Connection(AMIProtocol):
         """
         asked = Action(action)
         self.takes[asked.id] = take, empty_if_refused
-        await self.wait_for(self.send(asked), within, f"no end of the answer to {action['Action']} within {within:g} s")
+        answer = self.send(asked, as_list=None)  # panoramisk sees by the answer whether it is a list
+        await self.wait_for(answer, within, f"no end of the answer to {action['Action']} within {within:g} s")
 
     async def wait_for(self, future: asyncio.Future[Any], within: float, reason: str) -> Any:
         """Wait for a result of this connection; Lost, with the reason, if none comes or the connection ends."""

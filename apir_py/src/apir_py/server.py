@@ -83,7 +83,11 @@ class Service:
     def load_certificate(self) -> None:
         """Read key and certificate; connections from now on get it (OSError, which ssl.SSLError is, too)."""
         self.tls.load_cert_chain(self.config.certificate, self.config.key)
-        self.certificate_ends = certificate_ends(self.config.certificate)
+        try:
+            self.certificate_ends: float | None = certificate_ends(self.config.certificate)
+        except ValueError as error:  # a form that OpenSSL alone knows
+            self.certificate_ends = None
+            log.warning("%s: %s", self.config.certificate, error)
 
     async def start(self) -> None:
         """Listen (OSError)."""
@@ -405,7 +409,7 @@ class Service:
                 {(("result", result),): count for result, count in self.logins.items()},
             ),
             Metric("apir_py_connections_refused_total", "counter", "Connections over a limit", {(): self.door.refused}),
-            *of_certificate(self.certificate_ends),
+            *(of_certificate(self.certificate_ends) if self.certificate_ends else []),
             *(of_state(hub.model) if hub.known else []),
         ]
         return web.Response(text=written(metrics), content_type="text/plain")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import deque
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Union
 
@@ -26,6 +25,8 @@ MEMBER_STATES = ("offline", "idle", "ringing", "talking", "paused")
 UP = "6"
 MOST_CHANNELS = 20_000
 """Channels, and bridges, that are kept; beyond it new ones are not, which an exchange that works never reaches."""
+MOST_GONE = 1000
+"""Channels that have gone and that no late event brings back."""
 LONGEST_TEXT = 200
 """Characters of a name or number in an item; callers choose them."""
 HOLD_SETTLES = timedelta(seconds=5)
@@ -33,8 +34,6 @@ HOLD_SETTLES = timedelta(seconds=5)
 
 # ast_device_state, as the member of a queue has it
 DEVICE = {"1": "idle", "2": "talking", "3": "talking", "6": "ringing", "7": "ringing", "8": "talking"}
-AGENT_DEVICE = {"NOT_INUSE": "idle", "INUSE": "talking", "BUSY": "talking", "ONHOLD": "talking"}
-AGENT_DEVICE.update(RINGING="ringing", RINGINUSE="ringing")
 ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 # Technologies of channels that are nobody's: ends of a channel between two parts of the exchange, and what only plays.
 INNER = ("Local/", "Surrogate/", "AsyncGoto/", "Announcer/", "Recorder/", "CBAnn/", "CBRec/", "Message/", "Snoop/")
@@ -59,7 +58,7 @@ class Channel:
 
     __slots__ = (
         *("uid", "name", "origin", "state", "number", "caller_name", "exten", "began", "endpoint", "inner", "pair"),
-        *("bridge", "held", "held_at", "dialled", "dialler", "queue", "agent", "conference", "call", "codec"),
+        *("bridge", "held", "held_at", "dialled", "dialler", "queue", "agent", "conference", "call", "codec", "up"),
     )
 
     def __init__(self, uid: str, name: str, origin: str, began: datetime) -> None:
@@ -68,6 +67,7 @@ class Channel:
         self.state = self.number = self.caller_name = self.exten = self.bridge = ""
         self.dialler = self.queue = self.agent = self.conference = self.call = ""
         self.codec: str | None = None
+        self.up: datetime | None = None  # since when, if that is known
         self.held = self.dialled = False
         self.held_at = began
         self.rename(name)
@@ -122,14 +122,13 @@ class Model:
         self._members: dict[str, set[str]] = {}  # of bridges
         self._pairs: dict[str, set[str]] = {}
         self._dials: dict[str, set[str]] = {}
-        self._gone: deque[str] = deque(maxlen=1000)
+        self._gone: dict[str, None] = {}  # channels that hung up, the last ones
         self.contacts: dict[str, dict[str, Item]] = {number: {} for number in config.phones}
-        self.devices: dict[str, str] = {}
         self.by_phone: dict[str, set[str]] = {number: set() for number in config.phones}
         self.waiting: dict[str, list[Waiting]] = {name: [] for name in config.queues}
         self.members: dict[str, dict[str, Item]] = {name: {} for name in config.queues}
         self.agent_channels: dict[str, str] = {}
-        self.agent_states: dict[str, str] = dict.fromkeys(config.agents, "logged_off")
+        self._called: dict[str, set[str]] = {}  # Local channels by what a queue calls, as Local/6001@agents
         self.conferences: dict[str, dict[str, Item]] = {number: {} for number in config.conferences}
         self.voicemail: dict[str, Item] = {number: {"new": None, "old": None} for number in config.mailboxes}
         self._since: dict[tuple[str, str], tuple[str, str | None]] = {}  # state of an item, and since when
@@ -173,7 +172,10 @@ class Model:
             self._index(channel)
         channel.number = text(fields, prefix + "CallerIDNum") or channel.number
         channel.caller_name = unescaped(text(fields, prefix + "CallerIDName")) or channel.caller_name
-        channel.state = text(fields, prefix + "ChannelState") or channel.state
+        state = text(fields, prefix + "ChannelState") or channel.state
+        if state == UP and channel.state != UP and name != "list":
+            channel.up = self.at
+        channel.state = state
         exten = text(fields, prefix + "Exten")
         if exten and exten[0] in "0123456789*#+" and not channel.exten:
             channel.exten = exten
@@ -186,11 +188,14 @@ class Model:
     def _index(self, channel: Channel) -> None:
         if channel.pair:
             self._pairs.setdefault(channel.pair, set()).add(channel.uid)
+            self._called.setdefault(channel.pair.rpartition("-")[0], set()).add(channel.uid)
         if channel.endpoint in self.by_phone:
             self.by_phone[channel.endpoint].add(channel.uid)
 
     def _unindex(self, channel: Channel) -> None:
-        drop(self._pairs, channel.pair, channel.uid)
+        if channel.pair:
+            drop(self._pairs, channel.pair, channel.uid)
+            drop(self._called, channel.pair.rpartition("-")[0], channel.uid)
         if channel.endpoint in self.by_phone:
             self.by_phone[channel.endpoint].discard(channel.uid)
             self._mark("phones", channel.endpoint)
@@ -199,6 +204,10 @@ class Model:
         """Something about the channel has changed, and with it perhaps what belongs to its call."""
         call = self.calls.get(channel.call)
         self._moved.add(channel.uid)
+        if channel.endpoint in self.by_phone:
+            self._mark("phones", channel.endpoint)
+        if channel.pair:
+            self._mark_number(channel.pair[6:].partition("@")[0])
         if call:
             call.touched = self.at
             self._moved |= call.channels
@@ -209,7 +218,7 @@ class Model:
         self._enter(channel, "")
         del self.channels[uid]
         self._moved.discard(uid)
-        self._gone.append(uid)
+        self._bury(uid)
         self._unindex(channel)
         drop(self._origins, channel.origin, uid)
         for called in self._dials.pop(uid, ()):
@@ -222,10 +231,15 @@ class Model:
             self._mark("conferences", channel.conference)
         if channel.agent and self.agent_channels.get(channel.agent) == uid:
             del self.agent_channels[channel.agent]
-            self._mark("agents", channel.agent)
+            self._mark_number(channel.agent)
         for wanted in (self.wanted_codecs, self.wanted_extensions):
             wanted.discard(uid)
         self._out_of_call(channel)
+
+    def _bury(self, uid: str) -> None:
+        self._gone[uid] = None
+        if len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def _out_of_call(self, channel: Channel) -> None:
         call = self.calls.get(channel.call)
@@ -251,7 +265,7 @@ class Model:
         if channel:
             self._remove(channel)
         else:
-            self._gone.append(text(fields, "Uniqueid"))
+            self._bury(text(fields, "Uniqueid"))
 
     def _on_rename(self, name: str, fields: Fields) -> None:
         channel = self.channels.get(text(fields, "Uniqueid"))
@@ -341,24 +355,22 @@ class Model:
             self._since.pop((queue, interface), None)
             self._mark("agents", gone["number"] if gone else "")
         else:
-            self.members[queue][interface] = self._member(queue, interface, fields)
-            self._mark("agents", self.members[queue][interface]["number"])
+            member = self.members[queue][interface] = self._member(interface, fields)
+            self._mark("agents", member["number"])
         self._mark("queues", queue)
 
-    def _member(self, queue: str, interface: str, fields: Mapping[str, Any]) -> Item:
-        found = re.search(r"(?:PJSIP/|Local/|Agent:)([^@/;]+)", interface)
+    def _member(self, interface: str, fields: Mapping[str, Any]) -> Item:
+        found = re.match(r"(?:PJSIP/|Local/|Agent:)([^@/;]+)", interface)
         number = found[1] if found else interface
         paused = text(fields, "Paused") == "1"
-        state = DEVICE.get(text(fields, "Status"), "offline")
-        state = "paused" if paused and state == "idle" else state
         return {
             "number": number,
             "name": self.names.get(number) or text(fields, "MemberName") or text(fields, "Name"),
-            "state": state,
+            "state": DEVICE.get(text(fields, "Status"), "offline"),
+            "agent": text(fields, "StateInterface").startswith("Agent:"),
             "paused": paused,
             "reason": text(fields, "PausedReason") or None,
             "paused_since": epoch(fields, "LastPause") if paused else None,
-            "since": self._since_state((queue, interface), state),
             "last_call": epoch(fields, "LastCall"),
             "calls": number_of(fields, "CallsTaken"),
         }
@@ -380,19 +392,13 @@ class Model:
         channel.agent = number
         self.agent_channels[number] = channel.uid
         self._touch(channel)
-        self._mark("agents", number)
+        self._mark_number(number)
 
     def _log_off(self, channel: Channel) -> None:
         self.agent_channels.pop(channel.agent, None)
-        self._mark("agents", channel.agent)
+        self._mark_number(channel.agent)
         channel.agent = ""
         self._touch(channel)
-
-    def _on_device(self, name: str, fields: Mapping[str, Any]) -> None:
-        device, state = text(fields, "Device"), text(fields, "State")
-        if device.startswith("Agent:") and device[6:] in self.agent_states:
-            self.agent_states[device[6:]] = AGENT_DEVICE.get(state, "logged_off")
-            self._mark("agents", device[6:])
 
     def _on_contact(self, name: str, fields: Fields) -> None:
         number, uri = text(fields, "AOR"), text(fields, "URI", 1000)
@@ -454,19 +460,19 @@ class Model:
         listed = set()
         for row in rows:
             uid = text(row, "Uniqueid")
+            application, data = text(row, "Application"), text(row, "ApplicationData")
             known = uid in self.channels
             channel = self._channel("list", row)
             if not channel:
                 continue
             listed.add(uid)
-            application, data = text(row, "Application"), text(row, "ApplicationData")
+            channel.dialled = channel.dialled or application.startswith(("AppDial", "AppQueue"))
             if text(row, "Channel") != channel.name:
                 self._on_rename("Rename", {"Uniqueid": uid, "Newname": text(row, "Channel")})
             if not known:
                 channel.began = self.at - duration(text(row, "Duration"))
-                channel.dialled = channel.dialled or application.startswith(("AppDial", "AppQueue"))
-                if not channel.exten and not channel.inner and not channel.dialled:
-                    self.wanted_extensions.add(uid)
+            if not channel.exten and not channel.inner and not channel.dialled:
+                self.wanted_extensions.add(uid)
             self._enter(channel, text(row, "BridgeId"))
             agent = re.split(r"[,|]", data)[0] if application == "AgentLogin" else ""
             if agent and channel.agent != agent:
@@ -487,7 +493,7 @@ class Model:
                 continue
             if text(row, "Event") == "QueueMember":
                 interface = text(row, "Location")
-                members[interface] = self._member(queue, interface, row)
+                members[interface] = self._member(interface, row)
             elif text(row, "Event") == "QueueEntry":
                 since = self.at - timedelta(seconds=number_of(row, "Wait"))
                 line.append(Waiting(text(row, "Uniqueid"), text(row, "CallerIDNum"), text(row, "CallerIDName"), since))
@@ -533,18 +539,14 @@ class Model:
         self._mark("conferences", number)
         self.changed()
 
-    def take_devices(self, rows: Rows) -> None:
-        """The answer to DeviceStateList: agents, and which phones are on hold, which no list of channels says."""
-        listed = {text(row, "Device"): text(row, "State") for row in rows}
-        for number in self.agent_states:
-            self._on_device("", {"Device": f"Agent:{number}", "State": listed.get(f"Agent:{number}", "")})
-        for number, uids in self.by_phone.items():
-            up = [self.channels[uid] for uid in uids if self.channels[uid].state == UP]
-            held = listed.get(f"PJSIP/{number}") == "ONHOLD"
-            if len(up) == 1 and up[0].held != held and self.at - up[0].held_at > HOLD_SETTLES:
-                up[0].held = held
-                self._touch(up[0])
-        self.changed()
+    def take_hold(self, number: str, state: str) -> None:
+        """The state of a phone's device, which says whether the only call that the phone is in is on hold."""
+        up = [self.channels[uid] for uid in self.by_phone[number] if self.channels[uid].state == UP]
+        held = state == "ONHOLD"
+        if len(up) == 1 and up[0].held != held and self.at - up[0].held_at > HOLD_SETTLES:
+            up[0].held = held
+            self._touch(up[0])
+            self.changed()
 
     def take_mailboxes(self, rows: Rows) -> None:
         """The answer to VoicemailUsersList."""
@@ -619,12 +621,12 @@ class Model:
     def _assign(self, group: set[str]) -> None:
         calls = {self.calls[self.channels[uid].call] for uid in group if self.channels[uid].call in self.calls}
         owners = [call for call in calls if call.anchor in group]
-        owners = owners or [call for call in calls if call.anchor not in self.channels]
         anchor = self._elect(group)
+        if not owners and not anchor.agent:  # an agent whose caller has gone waits in a call of his own again
+            owners = [call for call in calls if call.anchor not in self.channels]
         if owners:
             call = min(owners, key=self._rank)
-            old = self.channels.get(call.anchor)
-            if call.anchor not in group or (old and old.inner):
+            if call.anchor not in group or caller_rank(self.channels[call.anchor]) > caller_rank(anchor):
                 call.anchor = anchor.uid
         else:
             id = anchor.origin
@@ -644,12 +646,9 @@ class Model:
         return bool(anchor and anchor.inner), bool(anchor and anchor.agent), call.began, call.id
 
     def _elect(self, group: set[str]) -> Channel:
-        """The caller's channel: not an inner one, not an agent's, not dialled, and the oldest."""
-
-        def rank(channel: Channel) -> tuple[bool, bool, bool, datetime, str]:
-            return channel.inner, bool(channel.agent), channel.dialled, channel.began, channel.uid
-
-        return min((self.channels[uid] for uid in group), key=rank)
+        """The caller's channel, the oldest if several may be."""
+        channels = (self.channels[uid] for uid in group)
+        return min(channels, key=lambda channel: (caller_rank(channel), channel.began, channel.uid))
 
     # What goes out
 
@@ -711,13 +710,17 @@ class Model:
             if item and item["queue"] in self.waiting:
                 self._mark("queues", item["queue"])
         for number in numbers:
-            if number in self.by_phone:
-                self._mark("phones", number)
-            if number in self.agent_states:
-                self._mark("agents", number)
-            for queue, members in self.members.items():
-                if any(member["number"] == number for member in members.values()):
-                    self._mark("queues", queue)
+            self._mark_number(number)
+
+    def _mark_number(self, number: str) -> None:
+        """A phone or an agent, and the queues of which he is a member."""
+        if number in self.by_phone:
+            self._mark("phones", number)
+        if number in self.config.agents:
+            self._mark("agents", number)
+        for queue, members in self.members.items():
+            if any(member["number"] == number for member in members.values()):
+                self._mark("queues", queue)
 
     def _since_state(self, key: tuple[str, str], state: str) -> str | None:
         """Since when something is in a state; None for one that it had when it was first seen."""
@@ -767,9 +770,10 @@ class Model:
             parked = self.bridges.get(caller.bridge) == "hold" and not caller.agent
             state = "held" if parked else "service"
         if state in ("talking", "conference", "held") and not call.talked:
-            call.talked, call.answered = True, call.touched
+            found = id not in self.published["calls"] and not caller.up  # it was there before the service
+            call.talked, call.answered = True, None if found else call.touched
         elif state == "service":
-            call.answered = call.answered or call.touched
+            call.answered = call.answered or caller.up
         elif not call.talked:
             call.answered = None
         number = caller.exten or (self._party(others[0])["number"] if others else "")
@@ -842,11 +846,8 @@ class Model:
                 {"position": position, **person, "since": timestamp(entry.since), "call": call["id"] if call else None}
             )
         members = []
-        for _, member in sorted(self.members[name].items()):
-            number_ = member["number"]
-            uids = [self.agent_channels.get(number_, ""), *sorted(self.by_phone.get(number_, ()))]
-            caller = next(filter(None, map(self._talks_to, uids)), None)
-            members.append({**member, "caller": caller})
+        for interface, member in sorted(self.members[name].items()):
+            members.append(self._shown_member((name, interface), member))
         answered, abandoned = self.today.counts(name)
         return {
             "id": name,
@@ -859,10 +860,35 @@ class Model:
             "longest_wait_since": min((entry["since"] for entry in waiting), default=None),
         }
 
+    def _shown_member(self, key: tuple[str, str], member: Item) -> Item:
+        number, state = member["number"], member["state"]
+        if member["agent"]:  # of whom Asterisk says that they are in use from when they are called
+            state = self._agent_state(number, key[1]).replace("logged_off", "offline")
+        if member["paused"] and state == "idle":
+            state = "paused"
+        agent = self.agent_channels.get(number, "")
+        uids = [agent] if member["agent"] else sorted(self.by_phone.get(number, ()))
+        return {
+            **{name: value for name, value in member.items() if name != "agent"},
+            "state": state,
+            "since": self._since_state(key, state),
+            "caller": next(filter(None, map(self._talks_to, uids)), None),
+        }
+
+    def _agent_state(self, number: str, interface: str) -> str:
+        """An agent's state; `interface` is what queues call."""
+        uid = self.agent_channels.get(number)
+        if not uid:
+            return "logged_off"
+        if self._talks_to(uid):
+            return "talking"
+        called = (self.channels[local] for local in self._called.get(interface, ()))
+        return "ringing" if any(channel.state != UP and channel.dialled for channel in called) else "idle"
+
     def _agent(self, number: str) -> Item | None:
-        if number not in self.agent_states:
+        if number not in self.config.agents:
             return None
-        state, uid = self.agent_states[number], self.agent_channels.get(number, "")
+        state, uid = self._agent_state(number, f"Local/{number}@agents"), self.agent_channels.get(number, "")
         return {
             "id": number,
             "name": self.config.agents[number] or self.names.get(number, ""),
@@ -915,7 +941,6 @@ HANDLERS: dict[str, Handler] = {
     ),
     **dict.fromkeys(("AgentCalled", "AgentConnect"), Model._on_agent_called),
     **dict.fromkeys(("AgentLogin", "AgentLogoff"), Model._on_agent),
-    "DeviceStateChange": Model._on_device,
     "ContactStatus": Model._on_contact,
     **dict.fromkeys(
         (
@@ -1011,6 +1036,11 @@ def latency(microseconds: str, status: str) -> float | None:
     """The round trip to a contact in milliseconds; None if it was not measured."""
     known = microseconds.isdigit() and int(microseconds) and status == "Reachable"
     return int(microseconds) / 1000 if known else None
+
+
+def caller_rank(channel: Channel) -> tuple[bool, bool, bool]:
+    """Whose channel is less likely the caller's: an inner one, an agent's, one that was dialled."""
+    return channel.inner, bool(channel.agent), channel.dialled
 
 
 def shown_contact(contact: Item) -> Item:

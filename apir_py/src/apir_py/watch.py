@@ -12,7 +12,7 @@ from apir_py.state import Item, Model
 ROUND = 60.0
 """Seconds in which everything is asked for once."""
 OUTSTANDING = 50
-"""Actions, of those about a single phone or channel, that wait for their answers."""
+"""Questions about single phones or channels that wait for their answers."""
 SETTLE = 0.1
 """Seconds from an event to a question about the same thing: the exchange tells before it is done."""
 WITHIN = 10.0
@@ -29,10 +29,10 @@ class Watch:
     def __init__(self, model: Model, round_seconds: float = ROUND) -> None:
         """See the class."""
         self.model, self.round_seconds = model, round_seconds
-        self.user_agents: dict[str, tuple[str, str]] = {}
 
     async def run(self, connection: Connection, on_ready: Callable[[], None]) -> None:
         """Ask for everything; `on_ready` is called once it is there. Then keep it up until the connection is lost."""
+        self.free = asyncio.Semaphore(OUTSTANDING)
         try:
             for number, piece in enumerate(self.pieces(connection)):
                 await piece()
@@ -67,7 +67,6 @@ class Watch:
         found: list[Callable[[], Awaitable[object]]] = [channels]
         found += map(queue, config.queues)
         found += map(conference, config.conferences)
-        found.append(lambda: connection.ask_list({"Action": "DeviceStateList"}, model.take_devices, WITHIN))
         # A phone takes up to four actions for each of its contacts.
         found += [phones(listed[start : start + 10]) for start in range(0, len(listed), 10)]
         if mailboxes and config.mailboxes:
@@ -93,25 +92,23 @@ class Watch:
     async def details(self, connection: Connection) -> None:
         """Ask for contacts, codecs and dialled numbers that the model wants to know."""
         model = self.model
-        for _ in range(OUTSTANDING):
-            questions: list[Awaitable[None]] = []
-            for wanted, ask in (
-                (model.wanted_extensions, self.extension),
-                (model.wanted_codecs, self.codec),
-                (model.wanted_contacts, self.contacts),
-            ):
-                while wanted and len(questions) < OUTSTANDING // 2:
-                    questions.append(ask(connection, wanted.pop()))
-            if not questions:
-                return
-            await asyncio.gather(*questions)
+        questions: list[Awaitable[None]] = []
+        for wanted, ask in (
+            (model.wanted_extensions, self.extension),
+            (model.wanted_codecs, self.codec),
+            (model.wanted_contacts, self.contacts),
+        ):
+            while wanted:
+                questions.append(ask(connection, wanted.pop()))
+        await asyncio.gather(*questions)
 
     async def value(self, connection: Connection, variable: str, channel: str = "") -> str:
         """The value of a variable or function."""
         action = {"Action": "Getvar", "Variable": variable}
         if channel:
             action["Channel"] = channel
-        answer = await connection.ask(action, WITHIN)
+        async with self.free:
+            answer = await connection.ask(action, WITHIN)
         value = answer.get("Value", "")
         return (value[0] if isinstance(value, list) else value) if answer.success else ""
 
@@ -142,5 +139,7 @@ class Watch:
             )
             if uri:
                 contacts[id] = {"uri": uri, "status": status, "rtt": rtt, "user_agent": user_agent}
+        if self.model.by_phone[number]:
+            self.model.take_hold(number, await self.value(connection, f"DEVICE_STATE(PJSIP/{number})"))
         if number not in self.model.wanted_contacts:  # otherwise something has happened meanwhile
             self.model.take_contacts(number, contacts)
