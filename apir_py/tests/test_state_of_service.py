@@ -192,16 +192,43 @@ async def test_item_that_a_user_may_no_longer_see_is_gone(certificate):
 async def test_lost_exchange_empties_nothing(certificate):
     async with running(certificate) as (ami, service):
         client, before = await state_socket(service)
+        assert before["calls"]
+        ami.answer_list, answer = lambda *_: None, ami.answer_list
         ami.drop()
-        assert [line["state"] for line in await client.read()] == ["lost"]
+        assert [line["state"] for line in await client.read(2)] == ["lost", "connected"]
         late, snapshots = await state_socket(service)
         assert snapshots["calls"] == before["calls"]
         ami.pbx.channels.clear()
         ami.pbx.bridges.clear()
-        lines = await client.read(1 + len(TOPICS))
-    assert [line["type"] for line in lines] == ["exchange"] + ["snapshot"] * len(TOPICS)
-    assert {line["topic"]: line["items"] for line in lines[1:]}["calls"] == []
-    assert late
+        ami.answer_list = answer
+        ami.drop()
+        for listener in (client, late):
+            lines = await listener.read(2 + len(TOPICS))
+            assert [line.get("state") for line in lines[:2]] == ["lost", "connected"]
+            assert [line["type"] for line in lines[2:]] == ["snapshot"] * len(TOPICS)
+            assert {line["topic"]: line["items"] for line in lines[2:]}["calls"] == []
+
+
+async def test_lost_connections_leave_no_task(certificate):
+    async with running(certificate) as (ami, service):
+        hub = service.service.hub
+        counts = []
+        for losses in range(1, 6):
+            ami.drop()
+            await until(lambda losses=losses: hub.losses == losses and hub.model.ready)
+            counts.append(len(asyncio.all_tasks()))
+    assert counts[-1] <= counts[0]
+
+
+async def test_fault_in_the_model_begins_anew(certificate):
+    async with running(certificate) as (ami, service):
+        hub = service.service.hub
+        take = hub.model.take_contacts
+        hub.model.take_contacts = lambda number, contacts: 1 / 0
+        ami.event("ContactStatus", AOR="6002", URI="x", ContactStatus="Reachable")
+        await until(lambda: hub.losses)
+        hub.model.take_contacts = take
+        await until(lambda: hub.model.ready)
 
 
 async def test_refused_list_leaves_the_rest(certificate):

@@ -27,6 +27,7 @@ MOST_CHANNELS = 20_000
 """Channels, and bridges, that are kept; beyond it new ones are not, which an exchange that works never reaches."""
 MOST_GONE = 1000
 """Channels that have gone and that no late event brings back."""
+LOGGED_ERRORS = 20
 LONGEST_TEXT = 200
 """Characters of a name or number in an item; callers choose them."""
 HOLD_SETTLES = timedelta(seconds=5)
@@ -107,7 +108,8 @@ class Waiting:
 class Model:
     """See the module. `changed` is called when there is something for `flush` to give; it must not wait.
 
-    wanted_contacts, wanted_codecs, wanted_extensions: phones and channels of which something has to be asked.
+    wanted_contacts, wanted_codecs, wanted_extensions: phones and channels of which something has to be asked; `wants`
+    is called when there are more of them.
     """
 
     def __init__(self, config: Config, today: Today, changed: Callable[[], None] = lambda: None) -> None:
@@ -137,6 +139,8 @@ class Model:
         self._moved: set[str] = set()
         self.ready = False
         self.at = datetime.now(timezone.utc)
+        self.errors = 0
+        self.wants: Callable[[], None] = lambda: None
         self.wanted_contacts: set[str] = set()
         self.wanted_codecs: set[str] = set()
         self.wanted_extensions: set[str] = set()
@@ -152,10 +156,14 @@ class Model:
         self.at = event.at
         try:
             handler(self, event.name, event.fields)
-        except (ValueError, KeyError, OverflowError) as error:
-            log.debug("%s ignored: %r", event.name, error)
+        except Exception:  # one event that makes no sense must not end the service
+            self.errors += 1
+            if self.errors <= LOGGED_ERRORS:
+                log.exception("%s ignored", event.name)
         if self._moved or any(self._dirty.values()):
             self.changed()
+        if self.wanted_contacts or self.wanted_codecs:
+            self.wants()
 
     def _channel(self, name: str, fields: Mapping[str, Any], prefix: str = "") -> Channel | None:
         """The channel of an event, as the event describes it."""
@@ -369,7 +377,7 @@ class Model:
             "state": DEVICE.get(text(fields, "Status"), "offline"),
             "agent": text(fields, "StateInterface").startswith("Agent:"),
             "paused": paused,
-            "reason": text(fields, "PausedReason") or None,
+            "reason": (paused and text(fields, "PausedReason")) or None,
             "paused_since": epoch(fields, "LastPause") if paused else None,
             "last_call": epoch(fields, "LastCall"),
             "calls": number_of(fields, "CallsTaken"),
@@ -475,7 +483,7 @@ class Model:
                 self.wanted_extensions.add(uid)
             self._enter(channel, text(row, "BridgeId"))
             agent = re.split(r"[,|]", data)[0] if application == "AgentLogin" else ""
-            if agent and channel.agent != agent:
+            if agent and channel.agent != agent and channel.bridge:  # the greeting is over
                 self._log_in(channel, agent)
             elif not agent and channel.agent and application != "AgentLogin":
                 self._log_off(channel)
@@ -483,6 +491,7 @@ class Model:
             self._remove(self.channels[uid])
         self._moved |= self.channels.keys()
         self.changed()
+        self.wants()
 
     def take_queue(self, queue: str, rows: Rows) -> None:
         """The answer to QueueStatus for one queue."""
@@ -611,12 +620,12 @@ class Model:
 
     def _regroup(self) -> None:
         done: set[str] = set()
-        for start in sorted(self._moved & self.channels.keys()):
+        moved, self._moved = self._moved, set()
+        for start in sorted(moved & self.channels.keys()):
             if start not in done:
                 group = self._component(start)
                 done |= group
                 self._assign(group)
-        self._moved.clear()
 
     def _assign(self, group: set[str]) -> None:
         calls = {self.calls[self.channels[uid].call] for uid in group if self.channels[uid].call in self.calls}

@@ -33,6 +33,9 @@ class Watch:
     async def run(self, connection: Connection, on_ready: Callable[[], None]) -> None:
         """Ask for everything; `on_ready` is called once it is there. Then keep it up until the connection is lost."""
         self.free = asyncio.Semaphore(OUTSTANDING)
+        asked = asyncio.Event()
+        self.model.wants = asked.set
+        tasks: list[asyncio.Future[None]] = []
         try:
             for number, piece in enumerate(self.pieces(connection)):
                 await piece()
@@ -40,9 +43,17 @@ class Watch:
                     await self.details(connection)
             self.model.ready = True
             on_ready()
-            await asyncio.gather(self.rounds(connection), self.follow_up(connection))
+            tasks += [asyncio.ensure_future(self.rounds(connection))]
+            tasks += [asyncio.ensure_future(self.follow_up(connection, asked))]
+            await asyncio.gather(*tasks)
         except Lost:
             pass
+        except Exception:  # a new connection begins anew
+            log.exception("the state of the exchange cannot be followed")
+            connection.end("the state of the exchange cannot be followed")
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def pieces(self, connection: Connection, mailboxes: bool = True) -> list[Callable[[], Awaitable[object]]]:
         """What a round consists of."""
@@ -83,10 +94,12 @@ class Watch:
                 await asyncio.sleep(self.round_seconds / len(pieces))
                 await piece()
 
-    async def follow_up(self, connection: Connection) -> None:
+    async def follow_up(self, connection: Connection, asked: asyncio.Event) -> None:
         """Ask for what the model wants to know, as it comes up."""
         while True:
+            await asked.wait()
             await asyncio.sleep(SETTLE)
+            asked.clear()
             await self.details(connection)
 
     async def details(self, connection: Connection) -> None:
