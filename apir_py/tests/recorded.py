@@ -187,7 +187,9 @@ class Pbx:
         self.member(number, "2")
         return one, two
 
-    def agent_answers(self, caller: str, agent: str, ends: tuple[str, str], number: str) -> None:
+    def agent_answers(
+        self, caller: str, agent: str, ends: tuple[str, str], number: str, optimized: bool = True
+    ) -> None:
         """The agent takes the call; the Local channel is optimized away."""
         one, two = ends
         self.leave(agent)
@@ -198,6 +200,8 @@ class Pbx:
         connect = {"Queue": "sales", "Interface": f"Local/{number}@agents", "HoldTime": "3"}
         self.send("AgentConnect", self.shown(self.channels[caller]), self.shown(self.channels[one], "Dest"), connect)
         self.enter(f"queue-{one}", one, caller)
+        if not optimized:
+            return
         self.leave(one)
         self.enter(f"agent-{two}", caller)
         self.leave(two)

@@ -22,7 +22,7 @@ CONFIG = types.SimpleNamespace(
     agents={"6001": "Ana"},
     queues={"sales": "8001"},
     conferences=["6000"],
-    mailboxes=["6001"],
+    mailboxes=["6001", "6002@other"],
 )
 
 
@@ -104,7 +104,10 @@ def test_voicemail_is_a_service(followed):
     assert (call["state"], call["callee"], call["answered_by"]) == ("service", ANA, None)
     assert call["answered"] == "2026-01-31T08:15:00.000Z"
     pbx.send("MessageWaiting", Mailbox="6001@from-internal", Waiting="1", New="2", Old="1")
-    assert followed.items("voicemail")["6001"] == {"id": "6001", "name": "Ana", "new": 2, "old": 1}
+    pbx.send("MessageWaiting", Mailbox="6002@other", Waiting="1", New="5", Old="0")
+    boxes = followed.items("voicemail")
+    assert boxes["6001"] == {"id": "6001", "name": "Ana", "new": 2, "old": 1}
+    assert boxes["6002@other"] == {"id": "6002@other", "name": "Luis", "new": 5, "old": 0}
 
 
 def test_queue_call_from_joining_to_its_end(followed):
@@ -144,14 +147,30 @@ def test_second_caller_of_an_agent_is_another_call(followed):
     agent = pbx.log_in("6001")
     first = pbx.join("6002")
     pbx.agent_answers(first, agent, pbx.ring_agent(first, "6001"), "6001")
-    pbx.leave(first)  # transferred elsewhere, it goes on
+    pbx.leave(first)  # transferred to 6003, who rings
     pbx.agent_waits(agent)
+    rings = pbx.new("PJSIP/6003", "6003", "", "0", linked=pbx.channels[first]["Linkedid"])
+    pbx.dial(first, rings)
+    calls = followed.items("calls")
+    assert {id: call["state"] for id, call in calls.items()} == {first: "ringing", agent: "service"}
     second = pbx.join("6003")
     pbx.agent_answers(second, agent, pbx.ring_agent(second, "6001"), "6001")
     calls = followed.items("calls")
     assert set(calls) == {first, second}
     assert (calls[second]["caller"], calls[second]["answered_by"]) == (EVA, ANA)
-    assert calls[first]["channels"] == [pbx.channels[first]["Channel"]]
+    assert calls[first]["channels"] == [pbx.channels[uid]["Channel"] for uid in (first, rings)]
+
+
+def test_call_through_a_local_channel_that_stays_is_one():
+    """Its ends have the Linkedids of caller and agent then."""
+    followed, told = Followed(), Followed()
+    pbx = followed.pbx
+    agent, caller = pbx.log_in("6001"), pbx.join("6002")
+    pbx.agent_answers(caller, agent, pbx.ring_agent(caller, "6001"), "6001", optimized=False)
+    assert len({channel["Linkedid"] for channel in pbx.channels.values()}) == 2
+    pbx.tell(told.model)
+    for call in (followed.call(), told.call()):
+        assert (call["state"], call["caller"], call["answered_by"]) == ("talking", LUIS, ANA)
 
 
 def test_caller_who_gives_up_is_abandoned(followed):
@@ -326,6 +345,19 @@ def test_missed_hangup_is_made_good(followed):
     assert not followed.model._members and not followed.model._origins and not followed.model._dials
 
 
+def test_missed_leaving_is_made_good(followed):
+    pbx = followed.pbx
+    met, waiting = pbx.meet("6003"), pbx.join("6004")
+    pbx.send_to = lambda event: None
+    pbx.leave(met)
+    pbx.rooms.clear()
+    pbx.unqueue(waiting)
+    pbx.tell(followed.model)
+    assert followed.items("conferences")["6000"]["participants"] == []
+    assert followed.items("queues")["sales"]["waiting"] == []
+    assert {call["state"] for call in followed.items("calls").values()} == {"service"}
+
+
 def test_event_after_a_hangup_brings_nothing_back(followed):
     pbx = followed.pbx
     a, b = pbx.call()
@@ -468,7 +500,7 @@ def test_flush_gives_each_item_once_and_nothing_unchanged(followed):
     [
         (Filter(), set(TOPICS)),
         (Filter(events=["Queue*", "Agent*"]), {"queues", "agents"}),
-        (Filter(numbers=["6002"]), {"calls", "phones"}),
+        (Filter(numbers=["6002"]), {"calls", "phones", "voicemail"}),
         (Filter(numbers=["8001"]), {"queues"}),
         (Filter(channels=["PJSIP/6001"]), {"calls", "phones"}),
         (Filter(numbers=["6000"]), {"conferences"}),

@@ -391,10 +391,7 @@ class Service:
             Metric("apir_py_events_total", "counter", "Events that the exchange has sent", {(): hub.events}),
             Metric("apir_py_websockets", "gauge", "WebSockets that are open", {(): len(hub.clients)}),
             Metric(
-                "apir_py_phone_websockets",
-                "gauge",
-                "WebSockets of phones that are open",
-                {(): len(self.sip.phones)},
+                "apir_py_phone_websockets", "gauge", "WebSockets of phones that are open", {(): len(self.sip.phones)}
             ),
             Metric(
                 "apir_py_websockets_closed_total",

@@ -116,7 +116,7 @@ class Model:
         """Knows what the configuration names, and nothing of the exchange."""
         self.config, self.today, self.changed = config, today, changed
         self.names: dict[str, str] = {**config.agents, **config.names}
-        self.queue_of_number = {number: name for name, number in config.queues.items()}
+        self.queue_of_number = {number: name for name, number in config.queues.items() if number}
         self.channels: dict[str, Channel] = {}
         self.calls: dict[str, Call] = {}
         self.bridges: dict[str, str] = {}  # kind: talk, hold, conference
@@ -447,12 +447,14 @@ class Model:
             room[uid]["muted"] = name == "ConfbridgeMute"
 
     def _on_voicemail(self, name: str, fields: Fields) -> None:
-        self._mailbox(text(fields, "Mailbox").partition("@")[0], text(fields, "New"), text(fields, "Old"))
+        number, _, context = text(fields, "Mailbox").partition("@")
+        self._mailbox(number, context, text(fields, "New"), text(fields, "Old"))
 
-    def _mailbox(self, number: str, new: str, old: str) -> None:
-        if number in self.voicemail and new.isdigit():
-            self.voicemail[number] = {"new": int(new), "old": int(old) if old.isdigit() else None}
-            self._mark("voicemail", number)
+    def _mailbox(self, number: str, context: str, new: str, old: str) -> None:
+        id = f"{number}@{context}" if f"{number}@{context}" in self.voicemail else number
+        if id in self.voicemail and new.isdigit():
+            self.voicemail[id] = {"new": int(new), "old": int(old) if old.isdigit() else None}
+            self._mark("voicemail", id)
 
     # Lists
 
@@ -560,7 +562,8 @@ class Model:
     def take_mailboxes(self, rows: Rows) -> None:
         """The answer to VoicemailUsersList."""
         for row in rows:
-            self._mailbox(text(row, "VoiceMailbox"), text(row, "NewMessageCount"), text(row, "OldMessageCount"))
+            new, old = text(row, "NewMessageCount"), text(row, "OldMessageCount")
+            self._mailbox(text(row, "VoiceMailbox"), text(row, "VMContext"), new, old)
         self.changed()
 
     def take_contacts(self, number: str, contacts: dict[str, Item]) -> None:
@@ -629,10 +632,12 @@ class Model:
 
     def _assign(self, group: set[str]) -> None:
         calls = {self.calls[self.channels[uid].call] for uid in group if self.channels[uid].call in self.calls}
-        owners = [call for call in calls if call.anchor in group]
         anchor = self._elect(group)
-        if not owners and not anchor.agent:  # an agent whose caller has gone waits in a call of his own again
-            owners = [call for call in calls if call.anchor not in self.channels]
+        if anchor.agent:  # whose caller has gone waits in a call of his own again
+            owners = [call for call in calls if call.anchor == anchor.uid]
+        else:
+            owners = [call for call in calls if call.anchor in group and not self.channels[call.anchor].agent]
+            owners = owners or [call for call in calls if call.anchor not in self.channels]
         if owners:
             call = min(owners, key=self._rank)
             if call.anchor not in group or caller_rank(self.channels[call.anchor]) > caller_rank(anchor):
@@ -650,9 +655,9 @@ class Model:
                 call.channels.add(uid)
         self._mark("calls", call.id)
 
-    def _rank(self, call: Call) -> tuple[bool, bool, datetime, str]:
+    def _rank(self, call: Call) -> tuple[bool, datetime, str]:
         anchor = self.channels.get(call.anchor)
-        return bool(anchor and anchor.inner), bool(anchor and anchor.agent), call.began, call.id
+        return bool(anchor and anchor.inner), call.began, call.id
 
     def _elect(self, group: set[str]) -> Channel:
         """The caller's channel, the oldest if several may be."""
@@ -932,7 +937,8 @@ class Model:
     def _mailbox_item(self, number: str) -> Item | None:
         if number not in self.voicemail:
             return None
-        return {"id": number, "name": self.names.get(number, ""), **self.voicemail[number]}
+        name = self.names.get(number) or self.names.get(number.partition("@")[0], "")
+        return {"id": number, "name": name, **self.voicemail[number]}
 
 
 Handler = Callable[[Model, str, Fields], None]
