@@ -161,6 +161,27 @@ def test_second_caller_of_an_agent_is_another_call(followed):
     assert calls[first]["channels"] == [pbx.channels[uid]["Channel"] for uid in (first, rings)]
 
 
+def test_member_who_calls_the_queue_serves_nobody(followed):
+    pbx = followed.pbx
+    agent = pbx.log_in("6001")
+    pbx.member("6002", "5")
+    caller = pbx.join("6002")
+    pbx.agent_answers(caller, agent, pbx.ring_agent(caller, "6001"), "6001")
+    members = followed.items("queues")["sales"]["members"]
+    assert [(member["state"], member["caller"]) for member in members] == [("talking", LUIS), ("offline", None)]
+
+
+def test_agent_who_is_being_greeted_is_not_logged_in_yet(followed):
+    pbx = Pbx()
+    uid = pbx.new("PJSIP/6001", "6001", "7000", "6")
+    pbx.channels[uid].update(application="AgentLogin", data="6001")
+    pbx.tell(followed.model)
+    assert followed.items("agents")["6001"]["state"] == "logged_off"
+    pbx.enter("agents", uid, kind=HOLDING)
+    pbx.tell(followed.model)
+    assert followed.items("agents")["6001"]["state"] == "idle"
+
+
 def test_call_through_a_local_channel_that_stays_is_one():
     """Its ends have the Linkedids of caller and agent then."""
     followed, told = Followed(), Followed()
