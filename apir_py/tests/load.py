@@ -1,6 +1,9 @@
 """Load the service with WebSocket clients and events at a rate; prints what it measured as JSON.
 
     python tests/load.py --clients 50 --rate 1000 --seconds 60
+    python tests/load.py --clients 50 --rate 1000 --seconds 60 --state
+
+With --state the events are those of calls, and the clients ask for state: each must have seen every call come and go.
 
 The service runs in a process of its own. Every client counts what it gets; one of them also measures the delay from the
 AMI socket to its own, and one never reads. Fails where an event is missing, or where the client that never reads is
@@ -26,10 +29,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 import aiohttp  # noqa: E402  the path has to be set first
 from fake_ami import FakeAmi, message, until  # noqa: E402
+from recorded import Pbx  # noqa: E402
 from running_service import cheap_hash  # noqa: E402
 
 ENOUGH = 20_000
 """Events that fill every buffer of a client that does not read."""
+MOST_AT_ONCE = 200
+"""Events of calls in one send, so that no call begins and ends before the service has told of it."""
 BURST = 0.01
 """Seconds between two sends of the fake AMI."""
 
@@ -51,6 +57,57 @@ class Reader:
                 self.delays += [now - float(json.loads(line)["fields"]["Sent"]) for line in lines if '"Sent"' in line]
 
 
+class StateReader(Reader):
+    """A client that follows calls; `count` is of those that have gone."""
+
+    async def run(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Read to the end."""
+        there: set[str] = set()
+        async for frame in socket:
+            self.count += frame.data.count('"topic":"calls","id":')
+            if self.delays is None:
+                continue
+            for line in map(json.loads, frame.data.split("\n")):
+                if line["type"] == "gone":
+                    there.remove(line["id"])
+                elif line["type"] == "change" and line["topic"] == "calls" and line["item"]["id"] not in there:
+                    there.add(line["item"]["id"])
+                    self.delays.append(time.time() - float(line["item"]["caller"]["name"]))
+
+
+class Calls:
+    """Calls between two numbers, one beginning as another ends; `count` is of those that have ended."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.events: list[bytes] = []
+        self.pbx = Pbx(lambda event: self.events.append(message({"Event": event.name}, **event.fields)))
+        self.open: list[tuple[str, str]] = []
+        self.count = self.sent = 0
+
+    def until(self, due: int, last: bool = False) -> bytes:
+        """Events until so many have been sent; `last`: and those that end all calls. Two hundred calls are open."""
+        while self.sent + len(self.events) < due and not last:
+            pbx, name = self.pbx, repr(time.time())
+            a = pbx.new("PJSIP/6001", "6001", "6002", caller_name=name)
+            b = pbx.new("PJSIP/6002", "6002", "", "0", linked=a)
+            pbx.dial(a, b)
+            pbx.talk(a, b)
+            self.open.append((a, b))
+            self.end(200)
+        if last:
+            self.end(0)
+        found, self.events = self.events, []
+        self.sent += len(found)
+        return b"".join(found)
+
+    def end(self, most: int) -> None:
+        """End calls until so many are open."""
+        while len(self.open) > most:
+            self.pbx.hang_up(*self.open.pop(0))
+            self.count += 1
+
+
 def usage(pid: int) -> tuple[int, float]:
     """Memory in KiB and CPU seconds of a process."""
     status = Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]
@@ -58,7 +115,7 @@ def usage(pid: int) -> tuple[int, float]:
     return int(status), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def load(clients: int, rate: int, seconds: float, directory: Path) -> dict[str, object]:
+async def load(clients: int, rate: int, seconds: float, state: bool, directory: Path) -> dict[str, object]:
     """Run it all; gives the figures."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -78,25 +135,28 @@ async def load(clients: int, rate: int, seconds: float, directory: Path) -> dict
             sys.executable, "-m", "apir_py", "serve", directory / "events.ini", env=environment
         )
         try:
-            await until(lambda: ami.writers)
+            await until(lambda: ami.writers, 60)
             trust = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=certificate), limit=0)
             async with aiohttp.ClientSession(connector=trust, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
-                return await measure(ami, http, f"https://127.0.0.1:{port}", process.pid, clients, rate, seconds)
+                return await measure(ami, http, f"https://127.0.0.1:{port}", process.pid, clients, rate, seconds, state)
         finally:
             process.terminate()
             await process.wait()
 
 
 async def measure(
-    ami: FakeAmi, http: aiohttp.ClientSession, url: str, pid: int, clients: int, rate: int, seconds: float
+    ami: FakeAmi, http: aiohttp.ClientSession, url: str, pid: int, clients: int, rate: int, seconds: float, state: bool
 ) -> dict[str, object]:
     """Connect the clients, send the events, wait until they have come."""
     await http.post(f"{url}/login", json={"user": "ana", "password": "right"})
-    readers = [Reader([]), *(Reader() for _ in range(clients - 1))]
+    kind = StateReader if state else Reader
+    readers = [kind([]), *(kind() for _ in range(clients - 1))]
     tasks, stuck = [], None
     for reader in [*readers, None]:
         ticket = (await (await http.post(f"{url}/ticket")).json())["ticket"]
-        opened = await http.ws_connect(f"{url}/api?ticket={ticket}", max_msg_size=0)
+        opened = await http.ws_connect(
+            f"{url}/api?ticket={ticket}&messages={'state' if state else 'events'}", max_msg_size=0
+        )
         if reader:
             tasks.append(asyncio.ensure_future(reader.run(opened)))
         else:
@@ -105,14 +165,24 @@ async def measure(
     stuck._response.connection.transport.pause_reading()
     memory, cpu = usage(pid)
     memories = []
+    calls = Calls()
     started, sent = time.monotonic(), 0
     while (gone := time.monotonic() - started) < seconds:
         due = int(gone * rate)
+        if state:
+            ami.send(calls.until(min(due, calls.sent + MOST_AT_ONCE)))
+            memories.append(usage(pid)[0])
+            await asyncio.sleep(BURST)
+            continue
         text = {"Event": "UserEvent", "Privilege": "user,all", "Filler": "x" * 400}
         ami.send(b"".join(message(text, N=str(n), Sent=repr(time.time())) for n in range(sent, due)))
         sent = due
         memories.append(usage(pid)[0])
         await asyncio.sleep(BURST)
+    if state:
+        await asyncio.sleep(0.5)  # so that the last calls are seen before they end
+        ami.send(calls.until(0, last=True))
+        sent = calls.count
     await until(lambda: all(reader.count >= sent for reader in readers), 60)
     busy = usage(pid)[1] - cpu
     async with http.get(f"{url}/metrics") as response:
@@ -123,7 +193,7 @@ async def measure(
     delays = sorted(readers[0].delays or [])
     return {
         "clients": clients,
-        "events": sent,
+        "events": calls.sent if state else sent,
         "missing": sum(sent - reader.count for reader in readers),
         "delay_ms": {"median": delays[len(delays) // 2] * 1000, "p99": delays[len(delays) * 99 // 100] * 1000},
         "cpu_share": busy / (time.monotonic() - started),
@@ -137,8 +207,9 @@ if __name__ == "__main__":
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--rate", type=int, default=1000, help="events a second")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--state", action="store_true", help="events of calls, and clients that ask for state")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        figures = asyncio.run(load(options.clients, options.rate, options.seconds, Path(name)))
+        figures = asyncio.run(load(options.clients, options.rate, options.seconds, options.state, Path(name)))
     print(json.dumps(figures, indent=1))
     sys.exit(figures["missing"] != 0 or not (figures["stuck_client_dropped"] or figures["events"] < ENOUGH))
