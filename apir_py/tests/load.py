@@ -35,7 +35,7 @@ from running_service import cheap_hash  # noqa: E402
 ENOUGH = 20_000
 """Events that fill every buffer of a client that does not read."""
 MOST_AT_ONCE = 200
-"""Events of calls in one send, so that no call begins and ends before the service has told of it."""
+"""Events of calls in one send, so that no call begins and ends before the service has sent it."""
 BURST = 0.01
 """Seconds between two sends of the fake AMI."""
 

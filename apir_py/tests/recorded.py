@@ -12,7 +12,7 @@ from apir_py.event import Event
 AT = datetime(2026, 1, 31, 8, 15, tzinfo=timezone.utc)
 HOLDING = {"BridgeTechnology": "holding_bridge", "BridgeType": "base", "BridgeCreator": "AgentPool"}
 BASIC = {"BridgeTechnology": "simple_bridge", "BridgeType": "basic", "BridgeCreator": "<unknown>"}
-ROOM = {"BridgeTechnology": "softmix", "BridgeType": "base", "BridgeCreator": "ConfBridge"}
+CONFERENCE = {"BridgeTechnology": "softmix", "BridgeType": "base", "BridgeCreator": "ConfBridge"}
 STATES = {"0": "Down", "4": "Ring", "5": "Ringing", "6": "Up"}
 
 
@@ -27,7 +27,7 @@ class Pbx:
         self.channels: dict[str, dict[str, str]] = {}
         self.bridges: dict[str, dict[str, str]] = {}
         self.queues: dict[str, dict[str, dict]] = {"sales": {"members": {}, "waiting": []}}
-        self.rooms: dict[str, dict[str, dict[str, str]]] = {}
+        self.conferences: dict[str, dict[str, dict[str, str]]] = {}
         self.mailboxes: dict[str, tuple[int, int]] = {}
 
     def send(self, name: str, *parts: dict[str, str], **more: str) -> None:
@@ -212,23 +212,23 @@ class Pbx:
         self.leave(agent)
         self.enter("agents", agent, kind=HOLDING)
 
-    def meet(self, number: str, room: str = "6000") -> str:
+    def meet(self, number: str, conference: str = "6000") -> str:
         """A phone enters a conference."""
-        uid = self.new(f"PJSIP/{number}", number, room, "6")
+        uid = self.new(f"PJSIP/{number}", number, conference, "6")
         self.gosub(uid)
-        self.enter(f"room-{room}", uid, kind={**ROOM, "BridgeName": room})
-        self.rooms.setdefault(room, {})[uid] = {"Muted": "No", "Talking": "No"}
-        self.send("ConfbridgeJoin", self.shown(self.channels[uid]), Conference=room, Muted="No", Admin="No")
+        self.enter(f"conference-{conference}", uid, kind={**CONFERENCE, "BridgeName": conference})
+        self.conferences.setdefault(conference, {})[uid] = {"Muted": "No", "Talking": "No"}
+        self.send("ConfbridgeJoin", self.shown(self.channels[uid]), Conference=conference, Muted="No", Admin="No")
         return uid
 
-    def part(self, uid: str, room: str = "6000") -> None:
+    def part(self, uid: str, conference: str = "6000") -> None:
         """A participant goes."""
         self.leave(uid)
-        del self.rooms[room][uid]
-        self.send("ConfbridgeLeave", self.shown(self.channels[uid]), Conference=room)
-        if not self.rooms[room]:
-            self.send("ConfbridgeEnd", Conference=room)
-            del self.rooms[room]
+        del self.conferences[conference][uid]
+        self.send("ConfbridgeLeave", self.shown(self.channels[uid]), Conference=conference)
+        if not self.conferences[conference]:
+            self.send("ConfbridgeEnd", Conference=conference)
+            del self.conferences[conference]
         self.hang_up(uid)
 
     # Lists
@@ -262,17 +262,17 @@ class Pbx:
             rows.append({**entry, "Uniqueid": uid, "CallerIDNum": self.channels[uid]["CallerIDNum"]})
         return rows
 
-    def room_rows(self, room: str) -> list[dict[str, str]]:
+    def conference_rows(self, conference: str) -> list[dict[str, str]]:
         """The rows of ConfbridgeList."""
         return [
             {
                 "Event": "ConfbridgeList",
-                "Conference": room,
+                "Conference": conference,
                 **self.shown(self.channels[uid]),
                 **who,
                 "AnsweredTime": "9",
             }
-            for uid, who in self.rooms.get(room, {}).items()
+            for uid, who in self.conferences.get(conference, {}).items()
         ]
 
     def tell(self, model) -> None:
@@ -280,7 +280,7 @@ class Pbx:
         model.take_bridges(self.bridge_rows())
         model.take_channels(self.channel_rows())
         model.take_queue("sales", self.queue_rows())
-        model.take_conference("6000", self.room_rows("6000"))
+        model.take_conference("6000", self.conference_rows("6000"))
         for uid in list(model.wanted_extensions):
             model.take_extension(uid, self.channels[uid]["dnid"])
         model.wanted_extensions.clear()

@@ -184,13 +184,13 @@ def test_agent_who_is_being_greeted_is_not_logged_in_yet(followed):
 
 def test_call_through_a_local_channel_that_stays_is_one():
     """Its ends have the Linkedids of caller and agent then."""
-    followed, told = Followed(), Followed()
+    followed, found = Followed(), Followed()
     pbx = followed.pbx
     agent, caller = pbx.log_in("6001"), pbx.join("6002")
     pbx.agent_answers(caller, agent, pbx.ring_agent(caller, "6001"), "6001", optimized=False)
     assert len({channel["Linkedid"] for channel in pbx.channels.values()}) == 2
-    pbx.tell(told.model)
-    for call in (followed.call(), told.call()):
+    pbx.tell(found.model)
+    for call in (followed.call(), found.call()):
         assert (call["state"], call["caller"], call["answered_by"]) == ("talking", LUIS, ANA)
 
 
@@ -222,8 +222,8 @@ def test_conference_participants_are_calls_of_their_own(followed):
     assert [calls[uid]["conference"] for uid in (first, second)] == ["6000", "6000"]
     pbx.send("ConfbridgeTalking", pbx.shown(pbx.channels[second]), Conference="6000", TalkingStatus="on")
     pbx.send("ConfbridgeMute", pbx.shown(pbx.channels[first]), Conference="6000")
-    room = followed.items("conferences")["6000"]
-    assert [(who["number"], who["muted"], who["talking"]) for who in room["participants"]] == [
+    conference = followed.items("conferences")["6000"]
+    assert [(who["number"], who["muted"], who["talking"]) for who in conference["participants"]] == [
         ("6001", True, False),
         ("6003", False, True),
     ]
@@ -357,7 +357,7 @@ def test_missed_hangup_is_made_good(followed):
         del pbx.channels[uid]
     pbx.bridges.clear()
     pbx.queues["sales"]["waiting"].clear()
-    pbx.rooms.clear()
+    pbx.conferences.clear()
     pbx.tell(followed.model)
     assert followed.items("calls") == {}
     assert followed.items("queues")["sales"]["waiting"] == []
@@ -371,7 +371,7 @@ def test_missed_leaving_is_made_good(followed):
     met, waiting = pbx.meet("6003"), pbx.join("6004")
     pbx.send_to = lambda event: None
     pbx.leave(met)
-    pbx.rooms.clear()
+    pbx.conferences.clear()
     pbx.unqueue(waiting)
     pbx.tell(followed.model)
     assert followed.items("conferences")["6000"]["participants"] == []
@@ -416,11 +416,11 @@ def scene(pbx: Pbx, chance: random.Random) -> None:
             talks = None
         elif what == 6:
             pbx.meet(chance.choice(["6003", "6004", "6005"]))
-        elif what == 7 and pbx.rooms.get("6000"):
-            pbx.part(next(iter(pbx.rooms["6000"])))
+        elif what == 7 and pbx.conferences.get("6000"):
+            pbx.part(next(iter(pbx.conferences["6000"])))
 
 
-def told(followed: Followed) -> dict:
+def listed(followed: Followed) -> dict:
     """What lists can say: everything but times, and ids, which depend on what was seen first."""
     calls = sorted(
         (call["state"], call["caller"]["number"], (call["answered_by"] or {}).get("number"), sorted(call["channels"]))
@@ -433,13 +433,13 @@ def told(followed: Followed) -> dict:
         "waiting": [(who["position"], who["number"]) for who in queue["waiting"]],
         "members": [(who["number"], who["state"], (who["caller"] or {}).get("number")) for who in queue["members"]],
         "agents": [(who["id"], who["state"], who["caller"]) for who in followed.items("agents").values()],
-        "rooms": sorted(who["number"] for who in followed.items("conferences")["6000"]["participants"]),
+        "conferences": sorted(who["number"] for who in followed.items("conferences")["6000"]["participants"]),
     }
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_lists_make_good_what_was_lost_or_out_of_order(seed):
-    """Followed event by event, told by lists alone, and told after a part of the events in any order: all agree."""
+    """Followed event by event, by lists alone, and by lists after a part of the events in any order: all agree."""
     chance = random.Random(seed)
     whole, alone, broken = Followed(), Followed(), Followed()
     events: list[Event] = []
@@ -459,8 +459,8 @@ def test_lists_make_good_what_was_lost_or_out_of_order(seed):
             broken.model.flush()
     pbx.tell(alone.model)
     pbx.tell(broken.model)
-    assert told(alone) == told(whole)
-    assert told(broken) == told(alone)
+    assert listed(alone) == listed(whole)
+    assert listed(broken) == listed(alone)
 
 
 def test_events_while_a_list_is_made_are_kept():

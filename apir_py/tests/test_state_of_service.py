@@ -48,7 +48,7 @@ class Exchange(FakeAmi):
             "BridgeList": pbx.bridge_rows(),
             "CoreShowChannels": pbx.channel_rows(),
             "QueueStatus": pbx.queue_rows(),
-            "ConfbridgeList": pbx.room_rows("6000") or None,
+            "ConfbridgeList": pbx.conference_rows("6000") or None,
             "VoicemailUsersList": [{"Event": "VoicemailUserEntry", "VoiceMailbox": "6001", "NewMessageCount": "3"}],
             **dict.fromkeys(self.refuses),
         }

@@ -42,7 +42,7 @@ def escaped(text: str) -> str:
 def of_state(model: Model) -> list[Metric]:
     """Calls, phones, queues, agents, conferences and mailboxes, as the page shows them."""
     calls, phones, queues = model.items("calls"), model.items("phones"), model.items("queues")
-    rooms, mailboxes = model.items("conferences"), model.items("voicemail")
+    conferences, mailboxes = model.items("conferences"), model.items("voicemail")
     latencies: dict[Labels, float] = {}
     for phone in phones:
         measured = [contact["latency_ms"] for contact in phone["contacts"] if contact["latency_ms"] is not None]
@@ -104,7 +104,7 @@ def of_state(model: Model) -> list[Metric]:
             "apir_py_conference_participants",
             "gauge",
             "Who is in a conference",
-            {(("conference", room["id"]),): len(room["participants"]) for room in rooms},
+            {(("conference", conference["id"]),): len(conference["participants"]) for conference in conferences},
         ),
         Metric(
             "apir_py_voicemail_new_messages",

@@ -30,7 +30,7 @@ MOST_GONE = 1000
 LOGGED_ERRORS = 20
 LONGEST_TEXT = 200
 """Characters of a name or number in an item; callers choose them."""
-HOLD_SETTLES = timedelta(seconds=5)
+HOLD_BELIEVED = timedelta(seconds=5)
 """For so long a Hold is believed although the state of the device, which follows later, says otherwise."""
 
 # ast_device_state, as the member of a queue has it
@@ -424,27 +424,27 @@ class Model:
 
     def _on_conference(self, name: str, fields: Fields) -> None:
         number = text(fields, "Conference")
-        room = self.conferences.get(number)
+        conference = self.conferences.get(number)
         channel = self._channel(name, fields)
         uid = text(fields, "Uniqueid")
         if name == "ConfbridgeJoin" and channel:
             channel.conference = number
         elif name == "ConfbridgeLeave" and channel:
             channel.conference = ""
-        if room is None:
+        if conference is None:
             return
         self._mark("conferences", number)
         if name == "ConfbridgeEnd":
-            room.clear()
+            conference.clear()
         elif name == "ConfbridgeLeave":
-            room.pop(uid, None)
+            conference.pop(uid, None)
         elif name == "ConfbridgeJoin" and channel:
             muted = text(fields, "Muted") == "Yes"
-            room[uid] = {"channel": channel, "since": timestamp(self.at), "muted": muted, "talking": False}
-        elif uid in room and name == "ConfbridgeTalking":
-            room[uid]["talking"] = text(fields, "TalkingStatus") == "on"
-        elif uid in room:
-            room[uid]["muted"] = name == "ConfbridgeMute"
+            conference[uid] = {"channel": channel, "since": timestamp(self.at), "muted": muted, "talking": False}
+        elif uid in conference and name == "ConfbridgeTalking":
+            conference[uid]["talking"] = text(fields, "TalkingStatus") == "on"
+        elif uid in conference:
+            conference[uid]["muted"] = name == "ConfbridgeMute"
 
     def _on_voicemail(self, name: str, fields: Fields) -> None:
         number, _, context = text(fields, "Mailbox").partition("@")
@@ -527,7 +527,7 @@ class Model:
     def take_conference(self, number: str, rows: Rows) -> None:
         """The answer to ConfbridgeList for one conference; an error, which nobody being there is, gives no rows."""
         self.at = datetime.now(timezone.utc)
-        room: dict[str, Item] = {}
+        conference: dict[str, Item] = {}
         before = self.conferences[number]
         for row in rows:
             channel = self.channels.get(text(row, "Uniqueid"))
@@ -535,18 +535,18 @@ class Model:
                 continue
             since = timestamp(self.at - timedelta(seconds=number_of(row, "AnsweredTime")))
             old = before.get(channel.uid)
-            room[channel.uid] = {
+            conference[channel.uid] = {
                 "channel": channel,
                 "since": old["since"] if old else since,
                 "muted": text(row, "Muted") == "Yes",
                 "talking": text(row, "Talking") == "Yes",
             }
-        for uid in before.keys() | room.keys():
+        for uid in before.keys() | conference.keys():
             channel = self.channels.get(uid)
             if channel:
-                channel.conference = number if uid in room else ""
+                channel.conference = number if uid in conference else ""
                 self._touch(channel)
-        self.conferences[number] = room
+        self.conferences[number] = conference
         self._mark("conferences", number)
         self.changed()
 
@@ -554,7 +554,7 @@ class Model:
         """The state of a phone's device, which says whether the only call that the phone is in is on hold."""
         up = [self.channels[uid] for uid in self.by_phone[number] if self.channels[uid].state == UP]
         held = state == "ONHOLD"
-        if len(up) == 1 and up[0].held != held and self.at - up[0].held_at > HOLD_SETTLES:
+        if len(up) == 1 and up[0].held != held and self.at - up[0].held_at > HOLD_BELIEVED:
             up[0].held = held
             self._touch(up[0])
             self.changed()
@@ -768,11 +768,11 @@ class Model:
         caller = self.channels[call.anchor]
         others = [channel for channel in real if channel is not caller]
         talkers = [channel for channel in others if self._talks(channel)]
-        rooms = [channel.conference or "" for channel in real if self.bridges.get(channel.bridge) == "conference"]
-        rooms += [channel.conference for channel in real if channel.conference]
+        joined = [channel.conference or "" for channel in real if self.bridges.get(channel.bridge) == "conference"]
+        joined += [channel.conference for channel in real if channel.conference]
         queue = next((channel.queue for channel in channels if channel.queue), "")
         call.queue = queue or call.queue
-        if rooms:
+        if joined:
             state = "conference"
         elif queue:
             state = "waiting"
@@ -804,7 +804,7 @@ class Model:
             "callee": callee if number else None,
             "answered_by": self._party(talkers[-1]) if state in ("talking", "held") and talkers else None,
             "queue": call.queue or self.queue_of_number.get(number),
-            "conference": next((room for room in rooms if room), None),
+            "conference": next(filter(None, joined), None),
             "channels": [channel.name for channel in real],
         }
 
@@ -919,7 +919,7 @@ class Model:
     def _conference(self, number: str) -> Item | None:
         if number not in self.conferences:
             return None
-        room = sorted(self.conferences[number].values(), key=lambda found: (found["since"], found["channel"].uid))
+        conference = sorted(self.conferences[number].values(), key=lambda found: (found["since"], found["channel"].uid))
         return {
             "id": number,
             "participants": [
@@ -929,9 +929,9 @@ class Model:
                     "muted": found["muted"],
                     "talking": found["talking"],
                 }
-                for found in room
+                for found in conference
             ],
-            "since": room[0]["since"] if room else None,
+            "since": conference[0]["since"] if conference else None,
         }
 
     def _mailbox_item(self, number: str) -> Item | None:

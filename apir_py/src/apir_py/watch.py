@@ -13,7 +13,7 @@ ROUND = 60.0
 """Seconds in which everything is asked for once."""
 OUTSTANDING = 50
 """Questions about single phones or channels that wait for their answers."""
-SETTLE = 0.1
+DELAY = 0.1
 """Seconds from an event to a question about the same thing: the exchange tells before it is done."""
 WITHIN = 10.0
 """Seconds in which an answer has to come."""
@@ -98,7 +98,7 @@ class Watch:
         """Ask for what the model wants to know, as it comes up."""
         while True:
             await asked.wait()
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(DELAY)
             asked.clear()
             await self.details(connection)
 
