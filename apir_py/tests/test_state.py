@@ -115,6 +115,10 @@ def test_queue_call_from_joining_to_its_end(followed):
     agent = pbx.log_in("6001")
     assert followed.call()["state"] == "service"
     assert followed.items("agents")["6001"]["state"] == "idle"
+    pbx.member("6001", "5")  # as Asterisk says at first
+    assert followed.items("queues")["sales"]["members"][0]["state"] == "offline"
+    pbx.member("6001")
+    assert followed.items("queues")["sales"]["members"][0]["state"] == "idle"
     caller = pbx.join("6002")
     queue, call = followed.items("queues")["sales"], followed.items("calls")[caller]
     assert (call["state"], call["answered"], call["queue"]) == ("waiting", None, "sales")

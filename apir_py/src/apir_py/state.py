@@ -876,7 +876,8 @@ class Model:
 
     def _shown_member(self, key: tuple[str, str], member: Item) -> Item:
         number, state = member["number"], member["state"]
-        if member["agent"]:  # of whom Asterisk says that they are in use from when they are called
+        # Asterisk says "in use" of an agent who is called, and "unavailable" for some seconds after a login.
+        if member["agent"] and state != "offline":
             state = self._agent_state(number, key[1]).replace("logged_off", "offline")
         if member["paused"] and state == "idle":
             state = "paused"
