@@ -9,7 +9,6 @@ import asyncio
 import json
 import secrets
 import threading
-import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 WEB = Path(__file__).resolve().parents[1] / "src" / "apir_py" / "web"
-COOKIE = "__Host-session"
+COOKIE = "session"
 TOPICS = ("calls", "phones", "queues", "agents", "conferences", "voicemail")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -243,9 +242,9 @@ class PageServer:
         self.sockets: set[web.WebSocketResponse] = set()
         self.exchange = ("connected", "Asterisk Call Manager/7.0.3")
         self.login_answer: tuple[int, dict[str, str]] | None = None
-        self.down = False
+        self.down = self.overloaded = False
+        self.refused_tickets = 0
         self.asked: list[dict[str, str]] = []
-        self.opened: list[float] = []
 
     def start(self, port: int = 0) -> str:
         """Listen; gives the URL."""
@@ -259,6 +258,12 @@ class PageServer:
         self._call(self.runner.cleanup())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
+
+    def enter(self, user: str) -> str:
+        """Begin a session; gives the cookie's value."""
+        token = secrets.token_hex()
+        self.sessions[token] = user
+        return token
 
     def snapshot(self, topic: str, items: list[dict[str, Any]]) -> None:
         """Replace a topic's content."""
@@ -339,9 +344,9 @@ class PageServer:
     @web.middleware
     async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if self.down:
-            if request.transport:
-                request.transport.abort()
-            raise ConnectionResetError
+            assert request.transport
+            request.transport.abort()
+            return web.Response()
         try:
             response = await handler(request)
         except web.HTTPException as error:
@@ -366,10 +371,9 @@ class PageServer:
         body = await request.json()
         if body.get("password") != "right":
             return web.json_response({"error": "user or password is wrong"}, status=401)
-        token = secrets.token_hex()
-        self.sessions[token] = body["user"]
+        token = self.enter(body["user"])
         response = web.json_response({"user": body["user"], "seconds": 3600})
-        response.set_cookie(COOKIE, token, path="/", secure=True, httponly=True, samesite="Strict")
+        response.set_cookie(COOKIE, token, path="/", httponly=True, samesite="Strict")
         return response
 
     async def _session(self, request: web.Request) -> web.Response:
@@ -380,9 +384,11 @@ class PageServer:
         return web.json_response({})
 
     async def _ticket(self, request: web.Request) -> web.Response:
+        if self.overloaded:
+            self.refused_tickets += 1
+            raise web.HTTPServiceUnavailable(reason="too many connections")
         ticket = secrets.token_hex()
         self.tickets[ticket] = self._user(request)
-        self.asked.append({"path": "/ticket", "at": str(time.monotonic())})
         return web.json_response({"ticket": ticket, "seconds": 30})
 
     async def _api(self, request: web.Request) -> web.StreamResponse:

@@ -102,7 +102,7 @@ function Page({ session, onLanguage, onLogout, onSessionEnd }) {
   return html`
     <a class="skip" href="#main" onClick=${skip}>${t('skip')}</a>
     <header class="top">
-      <p class="brand"><${Icon} name="calls" /> <span translate="no">labredes.pbx</span></p>
+      <p class="brand"><${Icon} name="calls" /> <span translate=${false}>labredes.pbx</span></p>
       <${State} />
       <div class="account">
         <${LanguageSwitch} onLanguage=${onLanguage} />

@@ -17,14 +17,14 @@ export class Connection {
     this.on = on;
     this.running = false;
     this.attempts = 0;
-    this.wake = () => document.hidden || this.check();
+    this.wake = () => document.hidden || (this.socket ? this.check() : this.now());
   }
 
   start() {
     this.running = true;
     for (const event of ['online', 'offline', 'focus']) addEventListener(event, this.wake);
     document.addEventListener('visibilitychange', this.wake);
-    this.checks = setInterval(() => this.check(), CHECK_EVERY);
+    this.checks = setInterval(() => this.socket && this.check(), CHECK_EVERY);
     this.connect();
   }
 
@@ -97,7 +97,6 @@ export class Connection {
 
   /** A connection that died without a word, as after a laptop's sleep, is noticed here. */
   async check() {
-    if (!this.socket) return this.now();
     if (this.checking) return;
     this.checking = true;
     const checked = this.socket;

@@ -32,7 +32,7 @@ export function Login({ reason, onDone, onLanguage }) {
 
   return html`<main class="login">
     <form onSubmit=${submit} aria-labelledby="heading">
-      <p class="brand"><${Icon} name="calls" /> <span translate="no">labredes.pbx</span></p>
+      <p class="brand"><${Icon} name="calls" /> <span translate=${false}>labredes.pbx</span></p>
       <h1 id="heading">${t('login.heading')}</h1>
       ${reason && html`<p class="note">${t(reason)}</p>`}
       <label for="user">${t('login.user')}</label>

@@ -114,7 +114,7 @@ export function LanguageSwitch({ onLanguage }) {
   return html`<div class="languages" role="group" aria-label=${t('language')}>
     ${Object.entries(LANGUAGES).map(
       ([code, name]) =>
-        html`<button type="button" key=${code} lang=${code} translate="no" aria-pressed=${String(code === language)}
+        html`<button type="button" key=${code} lang=${code} translate=${false} aria-pressed=${String(code === language)}
           title=${name} onClick=${() => onLanguage(code)}>${code.toUpperCase()}<span class="hidden"> ${name}</span></button>`,
     )}
   </div>`;

@@ -23,7 +23,7 @@ export function shown(text) {
 
 /** A text of the exchange, never to be translated. */
 export function Data({ text, kind = '' }) {
-  return html`<bdi class=${kind} translate="no">${shown(text)}</bdi>`;
+  return html`<bdi class=${kind} translate=${false}>${shown(text)}</bdi>`;
 }
 
 /** A name with its number. */

@@ -75,7 +75,7 @@ function columns() {
 
 function named({ phone }) {
   return html`<${Person} who=${{ number: phone.id, name: phone.name }} />
-    ${phone.webrtc && html` <span class="tag" translate="no">WebRTC</span>`}`;
+    ${phone.webrtc && html` <span class="tag" translate=${false}>WebRTC</span>`}`;
 }
 
 function addresses({ phone }) {

@@ -1,0 +1,26 @@
+"""Debian's Chromium, driven by Playwright, for the tests of the page and its screenshots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CHROMIUM = "/usr/bin/chromium"
+# It runs as root here, and asks for nothing on the network.
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+
+def launch(playwright: Any) -> Any:
+    """Start the browser."""
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+def log_in(page: Any, url: str, user: str = "ana", password: str = "right") -> None:
+    """Open the page and log in."""
+    page.goto(url)
+    page.fill("#user", user)
+    page.fill("#password", password)
+    page.press("#password", "Enter")
+    page.wait_for_selector("nav.views")
