@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import threading
 from datetime import datetime, timedelta, timezone
@@ -116,20 +117,35 @@ def queue(identity: str, number: str, callers: list, members: list, **fields: An
 
 def example() -> dict[str, list[dict[str, Any]]]:
     """An ordinary moment of a small exchange."""
-    ana, luis, eva = (
-        person("612555014", "Ana Ruiz"),
-        person("934555120"),
-        person("915550188", "Eva Núñez"),
-    )
+    ana, luis, eva = (person("612555014", "Ana Ruiz"), person("934555120"), person("915550188", "Eva Núñez"))
     return {
         "calls": [
             call("c1", PAQUITO, JOSE, 95, answered=ago(88), state="talking", answered_by=JOSE),
-            call("c2", eva, person("8001", "ColaUno"), 214, answered=ago(61), state="talking", answered_by=MANUELA, queue="ColaUno"),
+            call(
+                "c2",
+                eva,
+                person("8001", "ColaUno"),
+                214,
+                answered=ago(61),
+                state="talking",
+                answered_by=MANUELA,
+                queue="ColaUno",
+            ),
             call("c3", ana, person("8001", "ColaUno"), 151, state="waiting", queue="ColaUno"),
             call("c4", luis, person("8001", "ColaUno"), 37, state="waiting", queue="ColaUno"),
             call("c5", person("6005", "Recepción"), person("6004", "Almacén"), 6),
-            call("c6", person("6006", "Taller"), person("6000", "Conferencia"), 1260, answered=ago(1259), state="conference", conference="6000"),
-            call("c7", person("6007", "Dirección"), person("6500", "Buzón de voz"), 21, answered=ago(20), state="service"),
+            call(
+                "c6",
+                person("6006", "Taller"),
+                person("6000", "Conferencia"),
+                1260,
+                answered=ago(1259),
+                state="conference",
+                conference="6000",
+            ),
+            call(
+                "c7", person("6007", "Dirección"), person("6500", "Buzón de voz"), 21, answered=ago(20), state="service"
+            ),
         ],
         "phones": [
             phone(PAQUITO, "talking", 95, 11, call="c1", codec="alaw"),
@@ -168,10 +184,38 @@ def example() -> dict[str, list[dict[str, Any]]]:
             queue("Soporte", "8002", [], [member(person("6006", "Taller"), "idle", 5400, calls=2)], answered=2),
         ],
         "agents": [
-            {"id": "6001", "name": PAQUITO["name"], "state": "talking", "since": ago(95), "caller": JOSE, "queues": ["ColaUno"]},
-            {"id": "6002", "name": JOSE["name"], "state": "idle", "since": ago(900), "caller": None, "queues": ["ColaUno"]},
-            {"id": "6003", "name": MANUELA["name"], "state": "talking", "since": ago(61), "caller": eva, "queues": ["ColaUno"]},
-            {"id": "6006", "name": "Taller", "state": "logged_off", "since": ago(5400), "caller": None, "queues": ["Soporte"]},
+            {
+                "id": "6001",
+                "name": PAQUITO["name"],
+                "state": "talking",
+                "since": ago(95),
+                "caller": JOSE,
+                "queues": ["ColaUno"],
+            },
+            {
+                "id": "6002",
+                "name": JOSE["name"],
+                "state": "idle",
+                "since": ago(900),
+                "caller": None,
+                "queues": ["ColaUno"],
+            },
+            {
+                "id": "6003",
+                "name": MANUELA["name"],
+                "state": "talking",
+                "since": ago(61),
+                "caller": eva,
+                "queues": ["ColaUno"],
+            },
+            {
+                "id": "6006",
+                "name": "Taller",
+                "state": "logged_off",
+                "since": ago(5400),
+                "caller": None,
+                "queues": ["Soporte"],
+            },
         ],
         "conferences": [
             {
@@ -192,7 +236,9 @@ def example() -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def record(number: int, at: float, caller: dict, callee: dict, seconds: int, result: str, **fields: Any) -> dict[str, Any]:
+def record(
+    number: int, at: float, caller: dict, callee: dict, seconds: int, result: str, **fields: Any
+) -> dict[str, Any]:
     """A call record."""
     return {
         "id": str(number),
@@ -417,7 +463,9 @@ class PageServer:
     async def _records(self, request: web.Request) -> web.Response:
         self._user(request)
         query = request.query
-        self.asked.append({"path": "/records", **query})
+        self.asked.append(dict(query))
+        if not re.fullmatch(r"[0-9*#+]{0,32}", query.get("number", "")):
+            raise web.HTTPBadRequest(reason="number should be up to 32 of 0 to 9, *, # and +")
         found = self._found(query)
         page, size = int(query.get("page", "1")), 50
         shown = found[(page - 1) * size : page * size]
@@ -428,7 +476,7 @@ class PageServer:
         return [
             found
             for found in self.records
-            if any(number in found[side]["number"] for side in ("caller", "callee")) and begin <= found["at"] < end
+            if any(number in found[side]["number"] for side in ("caller", "callee")) and begin <= found["at"] <= end
         ]
 
     async def _csv(self, request: web.Request) -> web.Response:

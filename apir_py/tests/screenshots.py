@@ -24,7 +24,10 @@ def take(browser: Any, url: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name, width, height, scheme, view in PICTURES:
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB", timezone_id="Europe/Madrid"
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            locale="en-GB",
+            timezone_id="Europe/Madrid",
         )
         page = context.new_page()
         log_in(page, f"{url}#/{view}")

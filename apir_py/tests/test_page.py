@@ -10,10 +10,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import launch, log_in
 from page_server import COOKIE, JOSE, PAQUITO, WEB, PageServer, ago, call, member, person, phone, queue, record, waiting
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Error, Page, expect, sync_playwright
 from screenshots import PICTURES, take
 
 VIEWS = ["calls", "queues", "phones", "agents", "conferences", "voicemail", "records"]
+NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 RIGHT_TO_LEFT = "\u202eetirw\u202c"
 HOSTILE = {
     "image": "<img src=x onerror=\"document.title='taken'\">",
@@ -58,7 +59,7 @@ def open_page(browser, server):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(5000)
-        page.expected = ["401 (Unauthorized)"]
+        page.expected = ["401 (Unauthorized)", NETWORK_CHANGED]
 
         def note(message):
             if message.type in ("error", "warning") and not any(text in message.text for text in page.expected):
@@ -72,14 +73,30 @@ def open_page(browser, server):
             page.clock.install()
         if login:
             context.add_cookies([{"name": COOKIE, "value": server.enter("ana"), "url": server.url}])
-        page.goto(server.url + (f"#/{view}" if view else ""))
-        page.wait_for_selector("nav.views" if login else "#user")
+        visit(page, server.url + (f"#/{view}" if view else ""), "nav.views" if login else "#user")
         return page
 
     yield open_
     for context in contexts:
         context.close()
     assert not errors
+
+
+def visit(page: Page, url: str, selector: str) -> None:
+    """Open a page; again if the machine's interfaces changed meanwhile, as they do when a container starts."""
+    changes: list[str] = []
+    page.on("requestfailed", lambda request: changes.append(request.failure or ""))
+    for _ in range(5):
+        changes.clear()
+        try:
+            page.goto(url)
+            page.wait_for_selector(selector)
+            return
+        except Error:
+            if not any(NETWORK_CHANGED in change for change in changes):
+                raise
+            page.goto("about:blank")
+    raise AssertionError("the machine's network does not come to rest")
 
 
 def show(page: Page, view: str) -> None:
@@ -205,7 +222,9 @@ def test_phones_show_address_latency_codec_and_call(server, open_page):
 def test_queue_shows_callers_members_and_today(server, open_page):
     page = open_page(view="queues")
     tile = page.locator(".queue", has_text="8001")
-    expect(tile.locator(".waiting li")).to_have_text([re.compile(r"1.*Ana Ruiz.*2:3\d"), re.compile(r"2.*934555120.*0:\d\d")])
+    expect(tile.locator(".waiting li")).to_have_text(
+        [re.compile(r"1.*Ana Ruiz.*2:3\d"), re.compile(r"2.*934555120.*0:\d\d")]
+    )
     paused = tile.locator("tbody tr", has_text="Jose Ortega y Gasset 6002").last
     expect(paused).to_contain_text("En pausa")
     expect(paused).to_contain_text("Comida")
@@ -338,8 +357,12 @@ def test_lost_exchange_is_said_with_reason_and_comes_back(server, open_page):
     expect(banner).to_contain_text(re.compile(r"La centralita no está conectada desde las \d\d:\d\d:\d\d"))
     expect(banner).to_contain_text("no answer to Ping within 10 s")
     expect(page.locator(".stale")).to_have_count(1)
-    server.exchange_is("connected", "Asterisk Call Manager/7.0.3")
+    server.exchange = ("connected", "Asterisk Call Manager/7.0.3")
+    server.send({"type": "exchange", "state": "connected", "reason": "Asterisk Call Manager/7.0.3"})
     expect(banner).to_contain_text("La centralita vuelve a estar conectada")
+    expect(page.locator(".stale")).to_have_count(1)  # until it is known what is so now
+    for topic, items in server.content.items():
+        server.snapshot(topic, items)
     expect(page.locator(".stale")).to_have_count(0)
 
 
@@ -398,19 +421,19 @@ def test_title_counts_waiting_callers(server, open_page):
 def test_records_are_searched_by_number_and_day(server, open_page):
     page = open_page(view="records")
     expect(page.locator("tbody tr")).to_have_count(50)
-    page.fill("[name=number]", "934555120")
+    page.fill("[name=number]", "934 555-120")
     page.fill("[name=from]", "2020-01-31")
     page.fill("[name=to]", "2038-01-31")
     page.press("[name=to]", "Enter")
     expect(page.locator("tbody tr")).to_have_count(14)
-    offset = page.evaluate("new Date(2020, 0, 31).toISOString() + new Date(2038, 1, 1).toISOString()")
+    offset = page.evaluate("new Date(2020, 0, 31).toISOString() + new Date(2038, 0, 31, 23, 59, 59, 999).toISOString()")
     asked = server.asked[-1]
     assert (asked["number"], asked["from"] + asked["to"]) == ("934555120", offset)
     link = page.locator("a[download]").get_attribute("href")
     assert link.startswith("records.csv?number=934555120&from=2020-")
     page.reload()
     expect(page.locator("tbody tr")).to_have_count(14)
-    expect(page.locator("[name=number]")).to_have_value("934555120")
+    expect(page.locator("[name=number]")).to_have_value("934 555-120")
 
 
 def test_records_come_in_pages_and_as_csv(server, open_page):
@@ -426,12 +449,13 @@ def test_records_come_in_pages_and_as_csv(server, open_page):
     assert len(download.value.path().read_text().splitlines()) == 71
 
 
-def test_search_goes_to_the_service_as_it_is(server, open_page):
+def test_search_for_what_is_no_number_is_refused_in_words(server, open_page):
     page = open_page(view="records")
+    page.expected.append("400 (Bad Request)")
     page.fill("[name=number]", "6001' OR 1=1 --&x=%")
     page.press("[name=number]", "Enter")
-    expect(page.locator("main .empty")).to_be_visible()
-    assert server.asked[-1]["number"] == "6001' OR 1=1 --&x=%"
+    expect(page.locator("main [role=alert]")).to_contain_text("Esta búsqueda no es posible")
+    assert server.asked[-1] == {"number": "6001'OR1=1&x=%", "page": "1"}
 
 
 def test_user_without_records_has_no_such_view(server, open_page):
@@ -481,7 +505,7 @@ def test_phone_is_loaded_when_opened_and_stays(phone_server, open_page):
     expect(page.locator("#phone")).to_be_hidden()
     assert loaded == ["HEAD", "GET"]
     page.click("text=Log out")
-    page.wait_for_function("window.unmounted")
+    page.wait_for_function("() => window.unmounted")
 
 
 def test_without_the_module_there_is_no_phone(phone_server, open_page):
@@ -524,7 +548,8 @@ def test_no_text_is_hard_coded(server, open_page):
     page.route("**/locale/es.js", lambda r: r.fulfill(body=f"export default {marked}", content_type="text/javascript"))
     unmarked = """() => { const found = [];
       const own = node => !(node.closest('[translate=no]') || node.closest('noscript'));
-      const look = (text, where) => { if (/\\p{L}/u.test(text.replace(/⟦[^⟧]*⟧/g, ''))) found.push(where + ': ' + text) };
+      const look = (text, where) => {
+        if (/\\p{L}/u.test(text.replace(/⟦[^⟧]*⟧/g, ''))) found.push(where + ': ' + text) };
       const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
       while (walker.nextNode()) if (own(walker.currentNode.parentElement)) look(walker.currentNode.data, 'text');
       for (const element of document.body.querySelectorAll('*')) if (own(element))
@@ -615,7 +640,8 @@ def test_page_is_used_by_keyboard_alone(server, open_page):
         order.append(page.evaluate("document.activeElement.textContent.match(/\\p{L}+/u)?.[0] ?? ''"))
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid", f"{order[-1]} has the focus and does not show it"
-    assert order == "Ir ES EN Salir Llamadas Colas Teléfonos Agentes Conferencias Buzones Registro".split() + [""]
+    links = ["Llamadas", "Colas", "Teléfonos", "Agentes", "Conferencias", "Buzones", "Registro"]
+    assert order == ["Ir", "ES", "EN", "Salir", *links, ""]
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
@@ -686,7 +712,10 @@ def test_hostile_names_are_shown_as_text(server, open_page, width):
             call(kind, who, who, 5, answered_by=PAQUITO, queue=who["name"], state="<b>") for kind, who in people.items()
         ],
         "phones": [
-            {**phone(who, host=1, codec=who["name"]), "contacts": [dict.fromkeys(("address", "transport", "user_agent"), who["name"])]}
+            {
+                **phone(who, host=1, codec=who["name"]),
+                "contacts": [dict.fromkeys(("address", "transport", "user_agent"), who["name"])],
+            }
             for who in every
         ],
         "queues": [
@@ -694,11 +723,22 @@ def test_hostile_names_are_shown_as_text(server, open_page, width):
             for who in every
         ],
         "agents": [
-            {"id": who["number"], "name": who["name"], "state": "idle", "since": ago(1), "caller": who, "queues": [who["name"]]}
+            {
+                "id": who["number"],
+                "name": who["name"],
+                "state": "idle",
+                "since": ago(1),
+                "caller": who,
+                "queues": [who["name"]],
+            }
             for who in every
         ],
         "conferences": [
-            {"id": "6000", "since": ago(1), "participants": [{**who, "since": ago(1), "muted": True, "talking": False} for who in every]}
+            {
+                "id": "6000",
+                "since": ago(1),
+                "participants": [{**who, "since": ago(1), "muted": True, "talking": False} for who in every],
+            }
         ],
         "voicemail": [{"id": who["number"], "name": who["name"], "new": 1, "old": 1} for who in every],
     }
@@ -713,7 +753,12 @@ def test_hostile_names_are_shown_as_text(server, open_page, width):
             assert "etirw name" in main and "\u202e" not in main and "\u2066" not in main, view
             assert "W" * 201 not in main and page.locator("main :is(img, script, b)").count() == 0, view
             assert overflow(page) <= 0, view
-            assert page.evaluate("Math.max(...[...document.querySelectorAll('tbody tr, main li')].map(e => e.offsetHeight))") < 600
+            assert (
+                page.evaluate(
+                    "Math.max(...[...document.querySelectorAll('tbody tr, main li')].map(e => e.offsetHeight))"
+                )
+                < 600
+            )
         assert "taken" not in page.title()
         server.exchange_is("lost", HOSTILE["image"])
         expect(page.locator("#banner")).to_contain_text(HOSTILE["image"])
@@ -752,7 +797,7 @@ def test_page_is_usable_in_a_second_and_below_200_kb(server, open_page):
         }).observe(document, {childList: true, subtree: true})"""
     )
     page.reload()
-    usable = page.wait_for_function("window.usable").json_value()
+    usable = page.wait_for_function("() => window.usable").json_value()
     print(f"usable after {usable:.0f} ms, {sum(sizes):.0f} bytes in {len(urls)} requests, without compression")
     assert usable < 1000
     assert 20_000 < sum(sizes) <= 200_000
@@ -784,4 +829,5 @@ def test_screenshots_are_small_enough_to_keep(server, browser, tmp_path):
     take(browser, server.url, tmp_path)
     sizes = {path.stem: path.stat().st_size for path in tmp_path.iterdir()}
     assert sorted(sizes) == sorted(name for name, *_ in PICTURES)
-    assert 10_000 < min(sizes.values()) and max(sizes.values()) < 150_000
+    assert min(sizes.values()) > 10_000
+    assert max(sizes.values()) < 150_000

@@ -131,7 +131,8 @@ function skip(event) {
 
 function State() {
   useStore('link');
-  const state = live() ? 'on' : link.service === 'connecting' ? 'wait' : 'off';
+  const lost = link.service === 'lost' || link.exchange === 'lost';
+  const state = live() ? 'on' : lost ? 'off' : 'wait';
   return html`<p class="link ${state}">${t(`link.${state}`)}</p>`;
 }
 

@@ -62,7 +62,7 @@ export function Announcer() {
     const end = listen(['queues'], () => {
       if (!live() || !known('queues')) return;
       const waiting = new Map(
-        list('queues').flatMap((queue) => queue.waiting.map((caller) => [`${queue.id} ${caller.call}`, { queue, caller }])),
+        list('queues').flatMap((queue) => queue.waiting.map((caller) => [`${queue.id} ${caller.number} ${caller.since}`, { queue, caller }])),
       );
       if (heard) for (const [key, entry] of waiting) if (!heard.has(key)) fresh.push(entry);
       heard = new Set(waiting.keys());
@@ -86,7 +86,7 @@ export function Announcer() {
 
 function announcement(queue, caller) {
   const who = caller.name || caller.number ? `${caller.name} ${caller.number}` : t('anonymous');
-  return t('announce.waiting', { who: shown(who), queue: shown(queue.id) });
+  return t('announce.waiting', { who: shown(who), queue: shown(queue.name || queue.id) });
 }
 
 /** Callers that wait, in all queues, and the longest wait's begin. */

@@ -22,7 +22,7 @@ export const link = {};
 /** Forget everything, as before a login. */
 export function reset() {
   for (const topic of Object.keys(ORDERS)) {
-    topics[topic] = { items: new Map(), sorted: [], known: false };
+    topics[topic] = { items: new Map(), sorted: [], known: false, fresh: false };
     touch(topic);
   }
   Object.assign(link, { service: 'connecting', serviceSince: Date.now(), exchange: null, exchangeSince: 0 });
@@ -48,7 +48,7 @@ export function known(topic) {
 
 /** Whether what is shown is what is so now. */
 export function live() {
-  return link.service === 'connected' && link.exchange === 'connected';
+  return link.service === 'connected' && link.exchange === 'connected' && Object.values(topics).every(({ fresh }) => fresh);
 }
 
 /** Render again when one of these topics, or 'link', changes. */
@@ -72,12 +72,14 @@ export function receive(message) {
   else if (!topic) return;
   else if (message.type === 'snapshot') {
     topic.items = new Map(message.items.map((item) => [item.id, item]));
-    topic.known = true;
+    topic.known = topic.fresh = true;
+    if (live()) runClock();
   } else if (message.type === 'change') topic.items.set(message.item.id, message.item);
   else if (message.type === 'gone') topic.items.delete(message.id);
   if (topic) {
     topic.sorted = null;
     touch(message.topic);
+    if (message.type === 'snapshot') touch('link');
   }
 }
 
@@ -87,8 +89,7 @@ export function serviceLost({ missed }) {
   link.service = 'lost';
   link.missed ||= Boolean(missed);
   link.notice = null;
-  stopClock();
-  touch('link');
+  outdate();
 }
 
 /** Take back what was said about a connection that is there again. */
@@ -109,12 +110,16 @@ function exchange({ at, state, reason }) {
   if (state === 'lost') {
     if (link.exchange !== 'lost') link.exchangeSince = Date.parse(at);
     link.notice = null;
-    stopClock();
-  } else {
-    if (link.exchange === 'lost') notice('exchange', link.exchangeSince);
-    runClock();
-  }
+    outdate();
+  } else if (link.exchange === 'lost') notice('exchange', link.exchangeSince);
   Object.assign(link, { exchange: state, reason });
+  touch('link');
+}
+
+/** What is shown is old until the next snapshots. */
+function outdate() {
+  for (const topic of Object.values(topics)) topic.fresh = false;
+  stopClock();
   touch('link');
 }
 

@@ -4,7 +4,7 @@ import { html, useMemo, useState } from '../vendor/htm-preact-standalone.module.
 import { language, t } from '../language.js';
 import { waiting } from '../notices.js';
 import { Badge, Data, Empty, Heading, matches, Person, Search, Since, Table, useOverdue } from '../parts.js';
-import { list, useStore } from '../store.js';
+import { find, list, useStore } from '../store.js';
 
 export function Calls() {
   useStore('calls', 'link');
@@ -42,7 +42,7 @@ function callee({ callee: called, answered_by: answeredBy }) {
 }
 
 function place({ queue, conference }) {
-  if (queue) return html`<a href="#/queues">${t('queue')} <${Data} text=${queue} /></a>`;
+  if (queue) return html`<a href="#/queues">${t('queue')} <${Data} text=${find('queues', queue)?.name || queue} /></a>`;
   if (conference) return html`<a href="#/conferences">${t('conference')} <${Data} text=${conference} /></a>`;
   return null;
 }

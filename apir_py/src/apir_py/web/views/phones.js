@@ -57,20 +57,27 @@ function party({ id }, call) {
   return call.answered_by ?? call.callee;
 }
 
-function texts({ id, name, contacts, codec, state }) {
-  return [id, name, codec, t(`state.${state}`), ...contacts.map(({ address, user_agent: agent }) => `${address} ${agent}`)];
+function texts(phone) {
+  const { id, name, contacts, codec } = phone;
+  return [id, name, codec, t(`state.${state(phone)}`), ...contacts.map(({ address, user_agent: agent }) => `${address} ${agent}`)];
 }
 
 function columns() {
   return [
     { key: 'phone', label: t('phone'), area: 'a', cell: named },
-    { key: 'state', label: t('state'), area: 'b', cell: ({ phone }) => html`<${Badge} state=${phone.state} />` },
+    { key: 'state', label: t('state'), area: 'b', cell: ({ phone }) => html`<${Badge} state=${state(phone)} />` },
     { key: 'since', label: t('since'), area: 'd', numeric: true, cell: ({ phone }) => phone.since && html`<${Since} at=${phone.since} />` },
     { key: 'other', label: t('in.call.with'), area: 'c', cell: ({ other }) => other && html`<${Person} who=${other} />` },
     { key: 'address', label: t('address'), cell: addresses },
     { key: 'latency', label: t('latency'), numeric: true, cell: latencies },
     { key: 'codec', label: t('codec'), cell: ({ phone }) => phone.codec && html`<${Data} text=${phone.codec} />` },
   ];
+}
+
+/** A phone that is registered and does not answer is something else than one that is not registered. */
+function state({ state: value, registered }) {
+  if (value !== 'offline') return value;
+  return registered ? 'unreachable' : 'unregistered';
 }
 
 function named({ phone }) {

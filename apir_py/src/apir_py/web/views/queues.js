@@ -22,7 +22,7 @@ function Queue({ queue, columns }) {
   const heading = `queue-${queue.id}`;
   return html`<section class="queue ${late ? 'late' : ''}" aria-labelledby=${heading}>
     <header>
-      <h2 id=${heading}><${Data} kind="name" text=${queue.id} />${' '}<${Data} kind="number" text=${queue.number} /></h2>
+      <h2 id=${heading}><${Data} kind="name" text=${queue.name || queue.id} />${' '}<${Data} kind="number" text=${queue.number} /></h2>
       ${late && html`<p class="alarm"><${Icon} name="alert" /> ${t('queue.late')}</p>`}
     </header>
     <dl class="figures">
@@ -35,7 +35,7 @@ function Queue({ queue, columns }) {
       <h3>${t('queue.waiting')}</h3>
       ${queue.waiting.length
         ? html`<ol class="waiting">
-            ${queue.waiting.map((caller) => html`<${Caller} key=${caller.call} caller=${caller} />`)}
+            ${queue.waiting.map((caller) => html`<${Caller} key=${`${caller.number} ${caller.since}`} caller=${caller} />`)}
           </ol>`
         : html`<p class="empty">${t('empty.waiting')}</p>`}
     </div>

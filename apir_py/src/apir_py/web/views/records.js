@@ -7,6 +7,8 @@ import { has, language, t } from '../language.js';
 import { Data, Heading, Moment, Person, shown, Table } from '../parts.js';
 import { address } from '../route.js';
 
+const SPACING = /[\s().\-/]/g;
+
 /** `parameters` are those of the address: number, from, to (days of this browser's time zone) and page. */
 export function Records({ parameters, onSessionEnd }) {
   const [answer, setAnswer] = useState(null);
@@ -42,6 +44,7 @@ function result(answer, table) {
   if (!answer) return html`<p class="empty">${t('empty.loading')}</p>`;
   if (answer.status === 0) return html`<p class="error" role="alert">${t('login.unreachable')}</p>`;
   if (answer.status !== 200) {
+    if (answer.status === 400) return html`<p class="error" role="alert">${t('records.wrong')}</p>`;
     const sentence = answer.data?.error;
     return html`<p class="error" role="alert">
       ${t('records.failed')} ${sentence && html`(<${Data} text=${sentence} />)`}
@@ -72,16 +75,16 @@ function Form({ parameters, onAgain }) {
   </form>`;
 }
 
-/** The filters as the service takes them: moments in UTC; the last day is included. */
+/** The filters as the service takes them: moments in UTC, the last one included; a number without its spacing. */
 function search({ number, from, to }) {
-  const filters = { number: number?.trim(), from: midnight(from, 0), to: midnight(to, 1) };
+  const filters = { number: number?.replace(SPACING, ''), from: midnight(from), to: midnight(to, 1, -1) };
   return String(new URLSearchParams(Object.entries(filters).filter(([, value]) => value)));
 }
 
-function midnight(day, daysLater) {
+function midnight(day, daysLater = 0, milliseconds = 0) {
   if (!/^\d{4}-\d\d-\d\d$/.test(day ?? '')) return '';
   const [year, month, date] = day.split('-').map(Number);
-  return new Date(year, month - 1, date + daysLater).toISOString();
+  return new Date(year, month - 1, date + daysLater, 0, 0, 0, milliseconds).toISOString();
 }
 
 function columns() {

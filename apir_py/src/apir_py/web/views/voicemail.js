@@ -19,10 +19,10 @@ function columns() {
   return [
     { key: 'mailbox', label: t('mailbox'), area: 'a', cell: ({ id, name }) => html`<${Person} who=${{ number: id, name }} />` },
     { key: 'new', label: t('voicemail.new'), numeric: true, cell: fresh },
-    { key: 'old', label: t('voicemail.old'), numeric: true, cell: ({ old }) => html`<span>${old}</span>` },
+    { key: 'old', label: t('voicemail.old'), numeric: true, cell: ({ old }) => html`<span>${old ?? '–'}</span>` },
   ];
 }
 
 function fresh({ new: count }) {
-  return html`<span class=${count ? 'fresh' : ''}>${count}</span>`;
+  return html`<span class=${count ? 'fresh' : ''}>${count ?? '–'}</span>`;
 }
