@@ -10,7 +10,7 @@ LAB := .venv/bin/python lab/lab.py
 # podman with both of its runtimes (which of them works depends on the machine) and its network;
 # what makes images, unpacks Debian's sources, and calls.
 PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev openssh-client git sip-tester \
-  baresip-core ca-certificates iproute2 lua5.2 nftables postgresql procps
+  baresip-core ca-certificates chromium fonts-liberation iproute2 lua5.2 nftables postgresql procps
 
 # Taken as they are written, dollars and quotes included.
 export LAB_CMD := $(value CMD)
@@ -94,6 +94,10 @@ test-roles: tools ## Run the Molecule scenarios of single roles, each on a host 
 .PHONY: docs
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
+
+.PHONY: screenshots
+screenshots: tools ## Take the pictures of the page in docs/images
+	@.venv/bin/python apir_py/tests/screenshots.py
 
 .PHONY: soak
 soak: tools ## Kill 50 runs of the whole site on the lab host at random steps (over an hour; KILLS, SEED)

@@ -37,7 +37,10 @@ function App() {
     const { status, data } = await request('GET', 'session');
     if (status === 200) {
       if (!keptLanguage()) chooseLanguage(data.language);
-      setSession({ ...data, phone: Boolean(data.phone) && (await phoneThere()) });
+      const there = data.phone ? phoneThere() : false;
+      // Nobody but the phone's own view waits for the phone.
+      setSession({ ...data, phone: readRoute().view === 'phone' && (await there) });
+      if (await there) setSession({ ...data, phone: true });
     } else {
       if (status !== 401) setReason('login.unreachable');
       setSession(null);
@@ -148,17 +151,19 @@ function Navigation({ views, view, phoneState }) {
     agents: list('agents').filter((agent) => agent.state !== 'logged_off').length,
     conferences: list('conferences').filter(({ participants }) => participants.length).length,
     voicemail: sum('voicemail', 'new'),
-    phone: phoneState?.missed,
+    phone: phoneState?.ringing ? 1 : phoneState?.missed || undefined,
   };
   return html`<nav class="views" aria-label=${t('navigation')}>
     <ul>
       ${views.map((name) => {
         const count = counts[name];
-        const alarm = name === 'queues' && count > 0 ? (late ? 'late' : 'warn') : '';
+        const urgent = name === 'phone' ? phoneState?.ringing : late;
+        const alarm = count && (name === 'queues' || name === 'phone') ? (urgent ? 'late' : 'warn') : '';
+        const meaning = name === 'phone' && urgent ? 'state.ringing' : `count.${name}`;
         return html`<li key=${name}>
           <a href=${address(name)} aria-current=${name === view ? 'page' : undefined} class=${alarm}>
             <${Icon} name=${name} /> <span class="label">${t(`view.${name}`)}</span>
-            ${count !== undefined && html`<span class="count">${count}<span class="hidden"> ${t(`count.${name}`)}</span></span>`}
+            ${count !== undefined && html`<span class="count">${count}<span class="hidden"> ${t(meaning)}</span></span>`}
           </a>
         </li>`;
       })}
