@@ -1,13 +1,15 @@
 // Time as the exchange's host has it, and the durations that are shown: one timer writes them all once a second.
 
+const DELAY = 1500; // ms
+
 let offset = 0;
 let stopped = null;
 const shown = new Map();
 
-/** Take the host's time from a message (`at`). */
+/** Take the host's time from a message (`at`), unless the difference is only the message's delay. */
 export function setClock(at) {
-  const host = Date.parse(at);
-  if (!Number.isNaN(host)) offset = host - Date.now();
+  const found = Date.parse(at) - Date.now();
+  if (Math.abs(found - offset) > DELAY) offset = found;
 }
 
 /** Milliseconds of the host's clock. */

@@ -67,6 +67,7 @@ export function listen(names, callback) {
 /** A message of the service. */
 export function receive(message) {
   const topic = topics[message.topic];
+  setClock(message.at);
   if (message.type === 'hello') hello(message);
   else if (message.type === 'exchange') exchange(message);
   else if (!topic) return;
@@ -99,7 +100,6 @@ export function dismiss() {
 }
 
 function hello(message) {
-  setClock(message.at);
   if (link.service === 'lost') notice('service', link.serviceSince);
   link.service = 'connected';
   link.missed = false;

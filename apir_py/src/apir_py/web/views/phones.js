@@ -89,8 +89,11 @@ function addresses({ phone }) {
   if (!phone.contacts.length) return null;
   return phone.contacts.map(
     (contact) => html`<span class="line" key=${contact.address}>
-      <${Data} kind="mono" text=${contact.address} /> <${Data} kind="tag" text=${contact.transport?.toUpperCase()} />
-      ${contact.user_agent && html`<span class="second"><${Data} text=${contact.user_agent} /></span>`}
+      <${Data} kind="mono" text=${contact.address} />
+      <span class="second">
+        <${Data} text=${contact.transport?.toUpperCase()} />
+        ${contact.user_agent && html` · <${Data} text=${contact.user_agent} />`}
+      </span>
     </span>`,
   );
 }
