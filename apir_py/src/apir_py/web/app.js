@@ -59,8 +59,8 @@ function App() {
   }
 
   async function logout() {
-    await request('POST', 'logout');
-    ended('login.left');
+    const { status } = await request('POST', 'logout');
+    ended(status ? 'login.left' : 'login.stuck');
   }
 
   useEffect(() => void open(), []);

@@ -1,6 +1,6 @@
 // What is said beside the views: the banner of the connection, the announcements, the title and the language.
 
-import { html, useEffect, useRef, useState } from './vendor/htm-preact-standalone.module.js';
+import { html, useEffect, useLayoutEffect, useRef } from './vendor/htm-preact-standalone.module.js';
 import { duration } from './clock.js';
 import { language, LANGUAGES, moment, t } from './language.js';
 import { Data, Icon, shown } from './parts.js';
@@ -37,7 +37,7 @@ function content(notice, onRetry) {
       <${Icon} name="alert" />
       <span>
         <strong>${t('banner.exchange', { time: moment(link.exchangeSince) })}</strong>${' '}
-        ${link.reason && html`(<${Data} text=${link.reason} />)`}
+        ${link.reason && html`(<${Data} text=${link.reason} longest=${300} />)`}
       </span>
     </p>`;
   }
@@ -55,7 +55,7 @@ function content(notice, onRetry) {
 /** Reads new waiting callers aloud, several at once, and never the passing of time. */
 export function Announcer() {
   const element = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     let heard = null;
     let timer = null;
     const fresh = [];

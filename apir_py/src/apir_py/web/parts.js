@@ -9,21 +9,21 @@ import { known, link } from './store.js';
 /** Seconds after which a waiting caller has waited too long. */
 export const TOO_LONG = 120;
 
-const LONGEST_TEXT = 200;
+const LONGEST_NAME = 80;
 // Control characters, and those that turn the direction of the text around them.
 // eslint-disable-next-line no-control-regex
 const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
 
 /** Text that somebody else has chosen, made fit to be shown: no control characters, and not endless. */
-export function shown(text) {
-  const clean = String(text ?? '').slice(0, 4 * LONGEST_TEXT).replace(UNSEEN, '');
+export function shown(text, longest = LONGEST_NAME) {
+  const clean = String(text ?? '').slice(0, 4 * longest).replace(UNSEEN, '');
   const letters = [...clean];
-  return letters.length > LONGEST_TEXT ? `${letters.slice(0, LONGEST_TEXT).join('')}…` : clean;
+  return letters.length > longest ? `${letters.slice(0, longest).join('')}…` : clean;
 }
 
 /** A text of the exchange, never to be translated. */
-export function Data({ text, kind = '' }) {
-  return html`<bdi class=${kind} translate=${false}>${shown(text)}</bdi>`;
+export function Data({ text, kind = '', longest }) {
+  return html`<bdi class=${kind} translate=${false}>${shown(text, longest)}</bdi>`;
 }
 
 /** A name with its number. */
@@ -60,8 +60,8 @@ export function useOverdue(at, seconds = TOO_LONG) {
 }
 
 /** A view's heading; it takes the focus when the view is chosen. */
-export function Heading({ text, children }) {
-  return html`<header class="heading"><h1 id="heading" tabindex="-1">${text}</h1>${children}</header>`;
+export function Heading({ text, children, id = 'heading' }) {
+  return html`<header class="heading"><h1 id=${id} tabindex="-1">${text}</h1>${children}</header>`;
 }
 
 /** What stands where there is nothing: that it is not known yet, or what will appear. */

@@ -1,6 +1,6 @@
 // What the service has said, by topic, and the state of the connection. Components read it with useStore.
 
-import { useEffect, useState } from './vendor/htm-preact-standalone.module.js';
+import { useLayoutEffect, useState } from './vendor/htm-preact-standalone.module.js';
 import { runClock, setClock, stopClock } from './clock.js';
 
 const byId = (a, b) => String(a.id).localeCompare(String(b.id), undefined, { numeric: true });
@@ -54,7 +54,8 @@ export function live() {
 /** Render again when one of these topics, or 'link', changes. */
 export function useStore(...names) {
   const [, render] = useState(0);
-  useEffect(() => listen(names, () => render((count) => count + 1)), [names.join()]);
+  // Not useEffect, which runs later: what came meanwhile would not be shown.
+  useLayoutEffect(() => listen(names, () => render((count) => count + 1)), [names.join()]);
 }
 
 /** Call `callback` after each change of these topics; gives the function that ends it. */

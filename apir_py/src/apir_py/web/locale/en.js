@@ -12,6 +12,7 @@ export default {
   "login.failed": "The service answered with error {status}.",
   "login.ended": "Your session has ended. Log in again to go on where you were.",
   "login.left": "You have logged out.",
+  "login.stuck": "The service does not answer: the session may still be open in this browser.",
   "logout": "Log out",
   "user": "User",
   "language": "Language",

@@ -12,6 +12,7 @@ export default {
   "login.failed": "El servicio ha respondido con el error {status}.",
   "login.ended": "La sesión ha terminado. Entre de nuevo para seguir donde estaba.",
   "login.left": "Ha salido del panel.",
+  "login.stuck": "El servicio no responde: la sesión puede seguir abierta en este navegador.",
   "logout": "Salir",
   "user": "Usuario",
   "language": "Idioma",

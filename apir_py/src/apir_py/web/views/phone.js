@@ -38,7 +38,7 @@ export class Phone extends Component {
 
   render({ hidden }, { failed }) {
     return html`<div hidden=${hidden}>
-      <${Heading} text=${t('view.phone')} />
+      <${Heading} id="phone-heading" text=${t('view.phone')} />
       ${failed && html`<p class="error" role="alert">${t('phone.failed')}</p>`}
       <div id="phone" />
     </div>`;

@@ -47,7 +47,7 @@ function result(answer, table) {
     if (answer.status === 400) return html`<p class="error" role="alert">${t('records.wrong')}</p>`;
     const sentence = answer.data?.error;
     return html`<p class="error" role="alert">
-      ${t('records.failed')} ${sentence && html`(<${Data} text=${sentence} />)`}
+      ${t('records.failed')} ${sentence && html`(<${Data} text=${sentence} longest=${300} />)`}
     </p>`;
   }
   if (!answer.data.records.length) return html`<p class="empty">${t('empty.records')}</p>`;
