@@ -3,9 +3,25 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+
+
+def copies(item):
+    """Entries for a file of the controller, or for every file below a directory but Python's caches (OSError)."""
+    source, name = Path(item["from"]), item["name"]
+    found = {name: source}
+    if source.is_dir():
+        found = {f"{name}/{path.relative_to(source).as_posix()}": path for path in source.rglob("*") if path.is_file()}
+    return [
+        {**item, "name": path, "base64": base64.b64encode(found[path].read_bytes()).decode()}
+        for path in sorted(found)
+        if "__pycache__" not in path.split("/")
+    ]
 
 
 class ActionModule(ActionBase):
@@ -19,7 +35,13 @@ class ActionModule(ActionBase):
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
         files = []
         for item in self._task.args["files"]:
-            template = f"{self._task.args['source']}/{item['name']}.j2"
+            if "from" in item:
+                try:
+                    files += copies(item)
+                except OSError as error:
+                    return {**result, "failed": True, "msg": f"{error.filename}: {error.strerror}"}
+                continue
+            template = f"{self._task.args.get('source', '.')}/{item['name']}.j2"
             try:
                 [content] = lookup.run([template], task_vars, convert_data=False)
             except AnsibleError as error:

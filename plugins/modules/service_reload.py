@@ -18,6 +18,11 @@ options:
     type: list
     elements: path
     required: true
+  reloaded:
+    description: Further files, for which it is enough to reload the service.
+    type: list
+    elements: path
+    default: []
   action:
     description: Command of systemctl that has the service read them.
     type: str
@@ -49,17 +54,21 @@ def main():
         argument_spec={
             "unit": {"required": True},
             "files": {"type": "list", "elements": "path", "required": True},
+            "reloaded": {"type": "list", "elements": "path", "default": []},
             "action": {"choices": ["reload", "restart"], "default": "reload"},
         },
         supports_check_mode=True,
     )
-    unit, files, action = (module.params[name] for name in ("unit", "files", "action"))
+    unit, action = module.params["unit"], module.params["action"]
+    files = module.params["files"] + module.params["reloaded"]
     service, state = ReadFiles(unit, files), unit_state(unit)
     if state["ActiveState"] != "active":
         module.exit_json(changed=False, files=[])
     unread = service.unread(state)
     if module.check_mode:
         module.exit_json(changed=bool(unread), files=unread)
+    if not set(unread).intersection(module.params["files"]):
+        action = "reload"
     if unread:
         code, out, complaint = module.run_command(["systemctl", action, unit])
         if code:

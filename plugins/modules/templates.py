@@ -14,7 +14,7 @@ options:
   source:
     description: Directory of the templates, as M(ansible.builtin.template) finds it; their names end in C(.j2).
     type: str
-    required: true
+    default: .
   directory:
     description: Directory on the host that contains the files. One that is missing is created with mode C(0755).
     type: path
@@ -22,11 +22,13 @@ options:
   files:
     description:
       - The files. Each has C(name), below O(directory), and may have C(validate), a command that must succeed, with
-        C(%s) for the new file, and C(secret), which keeps its content out of the diff. Other keys are returned as
-        they are. The action adds C(content).
+        C(%s) for the new file, C(secret), which keeps its content out of the diff, and an owner, group and mode of its
+        own. Other keys are returned as they are. With C(from), a path of the controller, a file is copied as it is, and
+        of a directory every file below it; the diff names them alone. The action adds C(content) or C(base64).
     type: list
     elements: dict
     required: true
+  purge: {description: Directories below which nothing else stays., type: list, elements: path, default: []}
 extends_documentation_fragment: [files]
 attributes:
   check_mode:
@@ -58,10 +60,13 @@ files:
   returned: success
   type: list
   elements: dict
+paths: {description: The path of each file on the host., returned: success, type: list, elements: str}
 """
 
+import base64
 import os
 import shlex
+import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
@@ -87,10 +92,12 @@ def stage(module, path, content, validate):
     return staged
 
 
-def difference(path, before, after, secret):
+def difference(path, before, after, item):
     """The diff of a file's content; `before` is None for a new file."""
-    if secret:
+    if item.get("secret"):
         return {"prepared": f"{path} changes; it contains secrets and is not shown.\n"}
+    if item.get("from"):
+        return {"prepared": f"{path} changes.\n"}
     return {
         "before_header": path,
         "before": (before or b"").decode("utf-8", "replace"),
@@ -99,13 +106,40 @@ def difference(path, before, after, secret):
     }
 
 
+def make_directory(path):
+    """Create a directory and those above it, which everybody may enter."""
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+
+
+def others(directory, paths):
+    """What is below a directory and neither one of the paths nor a directory that leads to one."""
+    kept, found = set(paths), []
+    for path in paths:
+        while len(path) > len(directory):
+            path = os.path.dirname(path)
+            kept.add(path)
+    for above, directories, files in os.walk(directory):
+        found += [path for path in (os.path.join(above, name) for name in files + directories) if path not in kept]
+        directories[:] = [name for name in directories if os.path.join(above, name) in kept]
+    return sorted(found)
+
+
+def attributes_of(item):
+    """The owner, group and mode that a file has of its own."""
+    return {name: item[name] for name in ("owner", "group", "mode") if name in item}
+
+
 def main():
     """Find the files that differ, validate all of them, then replace them."""
     module = AnsibleModule(
         argument_spec={
-            "source": {"type": "str", "required": True},
+            "source": {"type": "str", "default": "."},
             "directory": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "dict", "required": True},
+            "purge": {"type": "list", "elements": "path", "default": []},
         },
         add_file_common_args=True,
         supports_check_mode=True,
@@ -116,7 +150,8 @@ def main():
     given = module.params.pop("files")
     wanted, staged = [], {}
     for item in given:
-        path, content = os.path.join(module.params["directory"], item["name"]), item.pop("content").encode("utf-8")
+        path = os.path.normpath(os.path.join(module.params["directory"], item["name"]))
+        content = base64.b64decode(item.pop("base64")) if "base64" in item else item.pop("content").encode("utf-8")
         try:
             before = read(path)
         except OSError as error:
@@ -129,20 +164,25 @@ def main():
         changed = before != content
         attributes: dict = {}
         if changed:
-            diffs.append(difference(path, before, content, item.get("secret")))
+            diffs.append(difference(path, before, content, item))
         if path in staged:
-            if not os.path.isdir(os.path.dirname(path)):
-                os.makedirs(os.path.dirname(path))
-                os.chmod(os.path.dirname(path), 0o755)
+            make_directory(os.path.dirname(path))
             module.atomic_move(staged[path], path)
         if before is not None or not module.check_mode:
-            common = module.load_file_common_arguments(module.params, path=path)
+            common = module.load_file_common_arguments({**module.params, **attributes_of(item)}, path=path)
             changed = module.set_fs_attributes_if_different(common, changed, diff=attributes)
         if before is not None and attributes.get("before") != attributes.get("after"):
             diffs.append(dict(attributes, before_header=path, after_header=path))
         if changed:
             files.append(item)
-    module.exit_json(changed=bool(files), files=files, diff=diffs, invocation={})
+    extra = [path for directory in module.params["purge"] for path in others(directory, [path for path, *_ in wanted])]
+    for path in extra:
+        diffs.append({"prepared": f"{path} is removed.\n"})
+        if not module.check_mode:
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+    module.exit_json(
+        changed=bool(files or extra), files=files, paths=[path for path, *_ in wanted], diff=diffs, invocation={}
+    )
 
 
 if __name__ == "__main__":

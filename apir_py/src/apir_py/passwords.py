@@ -13,9 +13,9 @@ LARGEST_COST, LARGEST_BLOCK, LARGEST_LANES = 1 << 16, 8, 16
 """What a hash may ask for: 64 MiB and some seconds."""
 
 
-def hash_password(password: str) -> str:
-    """A new hash, with a salt of its own."""
-    salt = os.urandom(16)
+def hash_password(password: str, salt: bytes | None = None) -> str:
+    """A new hash, with 16 random bytes of salt unless there are others."""
+    salt = salt or os.urandom(16)
     return f"scrypt${COST}${BLOCK}${LANES}${_text(salt)}${_text(_scrypt(password, salt, COST, BLOCK, LANES))}"
 
 

@@ -8,6 +8,12 @@ WITH wanted AS (
   LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(%(table)s) AND a.attname = col AND NOT a.attisdropped
 ), present AS (
   SELECT pg_get_indexdef(indexrelid) AS definition, indisprimary FROM pg_index WHERE indrelid = to_regclass(%(table)s)
+), reader AS (
+  SELECT rolname, has_schema_privilege(oid, 'public', 'CREATE') AS creates,
+    COALESCE(has_table_privilege(oid, to_regclass(%(table)s)::oid, 'SELECT'), false) AS reads,
+    COALESCE(has_table_privilege(oid, to_regclass(%(table)s)::oid, 'INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER'),
+             false) AS writes
+  FROM pg_roles WHERE rolname = %(reader)s
 ), steps(step, n, statement) AS (
   SELECT 1, 0, format('CREATE TABLE %%I ()', %(table)s) WHERE to_regclass(%(table)s) IS NULL
   UNION ALL
@@ -38,5 +44,14 @@ WITH wanted AS (
   SELECT 6, 0, format('ALTER TABLE %%I OWNER TO %%I', %(table)s, %(owner)s)
   WHERE NOT EXISTS (
     SELECT FROM pg_class WHERE oid = to_regclass(%(table)s) AND pg_get_userbyid(relowner) = %(owner)s)
+  UNION ALL
+  SELECT 7, 1, format('REVOKE ALL ON %%I FROM %%I', %(table)s, rolname) FROM reader WHERE writes
+  UNION ALL
+  SELECT 7, 2, format('GRANT SELECT ON %%I TO %%I', %(table)s, rolname) FROM reader WHERE writes OR NOT reads
+  UNION ALL
+  -- Before PostgreSQL 15 everybody may create tables.
+  SELECT 7, n, statement FROM reader, (VALUES
+    (3, format('GRANT CREATE ON SCHEMA public TO %%I', %(owner)s)), (4, 'REVOKE CREATE ON SCHEMA public FROM PUBLIC'))
+    AS v(n, statement) WHERE creates
 )
 SELECT statement FROM steps ORDER BY step, n

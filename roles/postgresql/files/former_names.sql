@@ -11,13 +11,15 @@ WITH present(kind, name, comment) AS (
 ), wanted(kind, name, mark) AS (
   SELECT kind, name, 'labredes.pbx: in use with ' || counterpart
   FROM (VALUES ('DATABASE', current_database()::text, %(owner)s), ('ROLE', %(owner)s, current_database()::text),
+        ('ROLE', %(reader)s, 'readers of ' || current_database()),
         ('TABLE', %(table)s, current_database()::text)) AS v(kind, name, counterpart)
 ), former AS (
   SELECT kind, present.name FROM present JOIN wanted USING (kind) WHERE comment = mark AND present.name <> wanted.name
 ), steps(step, kind, name, statement, former) AS (
   SELECT 1, kind, name, format('COMMENT ON %%s %%I IS %%L', kind, name, mark), NULL
   FROM wanted LEFT JOIN present USING (kind, name)
-  WHERE comment IS NULL OR (comment LIKE 'labredes.pbx: %%' AND comment <> mark)
+  WHERE (comment IS NULL OR (comment LIKE 'labredes.pbx: %%' AND comment <> mark))
+    AND (kind <> 'ROLE' OR name IN (SELECT name FROM present WHERE kind = 'ROLE'))
   UNION ALL
   SELECT 2, kind, name, format('ALTER ROLE %%I NOLOGIN PASSWORD NULL', name), NULL FROM former WHERE kind = 'ROLE'
   UNION ALL
