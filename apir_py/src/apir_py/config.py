@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 import ssl
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Union
@@ -248,7 +249,8 @@ def _directory(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    if not text or not text.isprintable():
+    # Not isprintable(), which refuses a non-breaking space, and letters that are newer than this Python.
+    if not text or any(unicodedata.category(letter) == "Cc" for letter in text):
         raise ValueError("not a name of one line")
     return text
 
