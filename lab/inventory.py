@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import pathlib
+import secrets
 from typing import Any
 
+import yaml
 from host import ADMIN
 from shell import LabError
+
+DEFAULTS = pathlib.Path(__file__).resolve().parent.parent / "roles/pbx/defaults/main.yml"
+BROWSER_PHONE = "6004"
 
 
 def path(directory: pathlib.Path) -> pathlib.Path:
@@ -38,17 +43,34 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
         # Of the router in front of the host that tests create; phones on the lab's own network never see it.
         "labredes_external_address": "198.51.100.1",
     }
+    # The default exchange, and a phone for browsers that is in neither its queue nor its call centre. Its password is
+    # not a generated secret, which a test that takes the phone out would archive.
+    phones = yaml.safe_load(DEFAULTS.read_text())["pbx_phones"]
+    departments = {str(key): phone["number"] for key, phone in enumerate(phones, 1)}
+    browser = {"number": BROWSER_PHONE, "name": "Ana Ruiz", "webrtc": True, "password": _password(directory)}
+    data = {
+        "pbx_phones": [*phones, browser],
+        "pbx_call_centres": [{"number": "11888", "departments": departments}],
+    }
     # The optional groups are empty: the host builds its package and keeps its records itself.
-    content = {"all": {"vars": release}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}
+    content = {"all": {"vars": {**release, **data}}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}
     path(directory).parent.mkdir(parents=True, exist_ok=True)
     path(directory).write_text("---\n" + json.dumps(content, indent=2) + "\n")
 
 
 def read(directory: pathlib.Path) -> tuple[str, str, dict[str, Any]]:
-    """The lab's host as (name, address, release variables)."""
+    """The lab's host as (name, address, variables of its release and its exchange)."""
     try:
         content = json.loads(path(directory).read_text().removeprefix("---"))
     except FileNotFoundError:
         raise LabError(f"there is no lab host in {directory}; `make lab` creates one") from None
     ((name, host),) = content["pbx"]["hosts"].items()
     return name, host["ansible_host"], content["all"]["vars"]
+
+
+def _password(directory: pathlib.Path) -> str:
+    """The password of the phone for browsers, which a host keeps."""
+    try:
+        return read(directory)[2]["pbx_phones"][-1]["password"]
+    except (LabError, KeyError, ValueError):
+        return secrets.token_hex(16)

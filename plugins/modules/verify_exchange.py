@@ -33,6 +33,7 @@ options:
   table: {description: Table of the call records., type: str, default: cdr}
   database: {description: "Its database, libpq's C(host, port, dbname, user).", type: dict, required: true}
   database_password: {description: Password of that user., type: str, required: true}
+  events: {description: "Address of the events service, such as V(127.0.0.1:8888).", type: str}
 """
 
 EXAMPLES = r"""
@@ -55,6 +56,7 @@ import secrets
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException, HTTPSConnection
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.labredes.pbx.plugins.module_utils import running_exchange as exchange
@@ -102,15 +104,16 @@ class Verification:
         """Call and compare, all at the same time; returns the figures of the calls, and the problems as sentences."""
         self._make_endpoints()
         figures, problems = {}, []
-        with ThreadPoolExecutor(len(CALLEES) + 1) as pool:
+        with ThreadPoolExecutor(len(CALLEES) + 2) as pool:
             calls = {transport: pool.submit(self._call, transport) for transport in self.options["servers"]}
             compared = pool.submit(self._compare, calls)
+            asked = pool.submit(self._ask_events)
             for transport, call in calls.items():
                 try:
                     figures[transport] = call.result()
                 except PROBLEMS as problem:
                     problems.append(f"over {transport}, {problem}; {LOG}")
-            for step in ([] if problems else [lambda: self._read_records(figures)]) + [compared.result]:
+            for step in ([] if problems else [lambda: self._read_records(figures)]) + [compared.result, asked.result]:
                 try:
                     problems += step()
                 except PROBLEMS as problem:
@@ -142,16 +145,44 @@ class Verification:
         host, _colon, port = self.options["servers"][transport].rpartition(":")
         address = (host.strip("[]"), int(port))
         lines = [Connection(transport.rstrip("6"), address, self.seconds / 2) for _end in range(2)]
-        served = lines[0].certificate
-        if served:
-            with open(self.options["certificate"], encoding="utf-8") as file:  # it may have its chain and key too
-                if "".join(ssl.DER_cert_to_PEM_cert(served).split()) not in "".join(file.read().split()):
-                    raise SipError(f"port {port} serves another certificate than that of {file.name}")
+        self._compare_certificate(port, lines[0].certificate)
         phones = [Phone(name, (CALLER, self.password), line) for name, line in zip((CALLER, CALLEES[transport]), lines)]
         figures = place_call(phones, self.options["talk"], self.seconds)
         for line in lines:
             line.close()
         return figures
+
+    def _compare_certificate(self, port, served):
+        """Fail where a port serves, in DER, another certificate than the one on disk; one that serves none is right."""
+        if served:
+            with open(self.options["certificate"], encoding="utf-8") as file:  # it may have its chain and key too
+                if "".join(ssl.DER_cert_to_PEM_cert(served).split()) not in "".join(file.read().split()):
+                    raise SipError(f"port {port} serves another certificate than that of {file.name}")
+
+    def _ask_events(self):
+        """Whether the events service is connected to Asterisk, which takes a moment; returns problems as sentences."""
+        if not self.options["events"]:
+            return []
+        host, _colon, port = self.options["events"].rpartition(":")
+        deadline, answer = time.monotonic() + self.seconds, ""
+        while '"connected"' not in answer and time.monotonic() < deadline:
+            time.sleep(0.2 if answer else 0)
+            connection = HTTPSConnection(
+                host.strip("[]"), int(port), timeout=self.seconds / 2, context=ssl._create_unverified_context()
+            )
+            try:
+                connection.request("GET", "/healthz")
+                served = connection.sock.getpeercert(True)
+                answer = connection.getresponse().read().decode("utf-8", "replace")
+            except (OSError, HTTPException) as problem:
+                answer = str(problem)
+            finally:
+                connection.close()
+        if '"connected"' in answer:
+            self._compare_certificate(port, served)
+            return []
+        said = f"the events service on port {port} is not connected to Asterisk ({answer})"
+        return [f"{said}; run playbook events.yml, and see journalctl --unit=labredes-events"]
 
     def _channels(self):
         return [item["id"] for item in self.ari.request("GET", "/channels") if item["name"].startswith("PJSIP/verify-")]
@@ -229,6 +260,7 @@ def main():
             "table": {"default": "cdr"},
             "database": {"type": "dict", "required": True},
             "database_password": {"required": True, "no_log": True},
+            "events": {},
         },
         supports_check_mode=True,
     )

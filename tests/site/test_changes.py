@@ -19,7 +19,7 @@ from sipp import within
 ROOT = Path(__file__).resolve().parents[2]
 CERTIFICATE = "/etc/ssl/labredes/certificate.pem"
 BACKUP = "/var/tmp/certificate-before-the-test.pem"
-NEW = "6004"  # a phone without an agent
+NEW = "6005"  # a phone without an agent
 MAIL = "/var/spool/asterisk/voicemail/mail-of-the-test"
 PASSWORD = secrets.token_hex(12)
 EVERY_MODULE = ["app_queue", "app_voicemail", "pbx_config", "pbx_lua", "res_pjsip"]

@@ -14,7 +14,7 @@ import yaml
 from playbook import play
 
 ROOT = Path(__file__).resolve().parents[2]
-GONE, SILENT = "6004", "6005"  # the phone that is taken out, and the one that loses its mailbox
+GONE, SILENT = "6005", "6006"  # the phone that is taken out, and the one that loses its mailbox
 PBX = "playbooks/pbx.yml"
 BOTH = f"playbooks/asterisk.yml {PBX}"
 FROM_HERE = "--start-at-task=List what is kept under each number"
@@ -110,11 +110,12 @@ def use(site: Site, account: sipp.Account, stack: ExitStack, prompts) -> sipp.Li
 
 
 @pytest.fixture(scope="module")
-def story(exchange, on_lab, lab, prompts) -> dict:
+def story(exchange, on_lab, lab, lab_directory, prompts) -> dict:
     """One entry of each kind is described and used, taken out, and given to somebody else; what was seen each time."""
     defaults: dict = {}
     for file in ("pbx/defaults/main.yml", "asterisk/defaults/main/users.yml"):
         defaults |= yaml.safe_load((ROOT / "roles" / file).read_text())
+    defaults |= yaml.safe_load((lab_directory / "inventory/hosts.yml").read_text())["all"]["vars"]
     phones, here, seen = defaults["pbx_phones"], Site(exchange, on_lab), {}
     silent = {"number": SILENT, "name": "Silent"}
     with ExitStack() as stack:

@@ -16,7 +16,8 @@ ENTRIES: dict[str, dict] = {
     "pbx_call_centres": {"number": "11889", "departments": {"1": "6001"}},
     "pbx_applications": {"number": "9000", "application": "hola"},
     "asterisk_ari_users": {"name": "panel"},
-    "asterisk_ami_users": {"name": "events"},
+    "asterisk_ami_users": {"name": "monitor"},
+    "events_users": {"name": "operator"},
     "firewall_extra_rules": {"name": "web", "protocol": "tcp", "ports": [443], "networks": ["0.0.0.0/0"]},
     "sshd_authorized_keys": {"user": "ana", "key": KEY},
 }

@@ -107,7 +107,7 @@ UNUSUAL = {
     "asterisk_ari_users": [],
     "labredes_ami_bind": "0.0.0.0",
     "asterisk_http_tls": True,
-    "asterisk_ami_users": [{"name": "events", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]}, {"name": "b"}],
+    "asterisk_ami_users": [{"name": "monitor", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]}, {"name": "b"}],
     "asterisk_extra_modules": ["app_echo"],
     "asterisk_memory_max": "75%",
     "asterisk_core_dumps": True,
@@ -126,6 +126,13 @@ UNUSUAL = {
         {"name": "dns 2", "protocol": "udp", "ports": ["53"], "networks": ["192.0.2.4/30", "192.0.2.0/30"]},
     ],
     "firewall_log": True,
+    "events_users": [
+        {"name": "panel", "password": "kR7vTz0q.Wm2~xBn5c", "events": ["Queue*", "Agent*"], "numbers": ["8002"]},
+        {"name": "shift-2", "password_hash": f"scrypt$16384$8$5${'A' * 22}==${'A' * 43}=", "channels": ["PJSIP/200"]},
+    ],
+    "events_metrics_networks": ["192.0.2.9/32", "2001:db8::/32"],
+    "labredes_events_port": 9443,
+    "labredes_database_sslmode": "verify-full",
     "fail2ban_ignore_networks": ["198.51.100.0/24", "2001:db8::/32"],
     "fail2ban_ban_seconds": 604800,
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import rendering
 
+HASH = f"scrypt$16384$8$5${'A' * 22}==${'A' * 43}="
 PHONE = {"number": "6001", "name": "Ana"}
 # Each host has one fault; the second item is part of its message.
 FAULTS = {
@@ -260,7 +261,7 @@ FAULTS |= {
         "webrtc: pbx_phones[0] (6001): has webrtc, but labredes_sip_transports has no wss; add it or remove webrtc.",
     ),
     "permit": (
-        {"asterisk_ami_users": [{"name": "events", "permit": ["not-a-net"]}]},
+        {"asterisk_ami_users": [{"name": "monitor", "permit": ["not-a-net"]}]},
         'permit: asterisk_ami_users[0].permit[0] is "not-a-net"; give a network such as',
     ),
     "in-rtp": (
@@ -288,6 +289,26 @@ FAULTS |= {
     "misspelt-secret": (
         {"labredes_secrets": {"phne_6001": "kR7vTz0qWm2xBn5c"}},
         'misspelt-secret: labredes_secrets has the key "phne_6001"; give names of secrets',
+    ),
+    "reserved": (
+        {"asterisk_ami_users": [{"name": "events"}]},
+        'reserved: asterisk_ami_users[0].name is "events"; give 1 to 40 letters, digits, _ and -, but not general, verify,',
+    ),
+    "nobody": (
+        {"events_users": []},
+        "nobody: events_users is empty; give a list of users, or labredes_events_enabled: false.",
+    ),
+    "events-port": (
+        {"labredes_events_port": 8088},
+        "events-port: labredes_events_port is 8088, as is labredes_http_port; give each service a port of its own.",
+    ),
+    "two-passwords": (
+        {"events_users": [{"name": "ana", "password": "kR7vTz0qWm2xBn5c", "password_hash": HASH}]},
+        "two-passwords: events_users[0] (ana) has a password and a password_hash; remove one of the two.",
+    ),
+    "reader": (
+        {"labredes_database_reader": "asterisk"},
+        "reader: labredes_database_reader is asterisk, as is labredes_database_user; give the reader a name of its own.",
     ),
     "server": (
         {"labredes_database_server": "db9"},

@@ -23,7 +23,16 @@ def written(tmp_path):
 
 
 def test_inventory_is_read_back(written):
-    assert inventory.read(written) == ("pbx-lab", "192.0.2.7", {"asterisk_package_release": "18.26.4"})
+    name, address, known = inventory.read(written)
+    assert (name, address, known["asterisk_package_release"]) == ("pbx-lab", "192.0.2.7", "18.26.4")
+    assert [phone["number"] for phone in known["pbx_phones"]] == ["6001", "6002", "6003", "6004"]
+
+
+def test_phone_for_browsers_keeps_its_password(written):
+    before = inventory.read(written)[2]["pbx_phones"][-1]
+    assert before["webrtc"] and len(before["password"]) == 32
+    inventory.write(written, "pbx-lab", "192.0.2.7", "192.0.2.1", {})
+    assert inventory.read(written)[2]["pbx_phones"][-1] == before
 
 
 def test_optional_groups_raise_no_warning(written):

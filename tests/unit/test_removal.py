@@ -139,10 +139,12 @@ def test_unused_secrets_of_the_host_are_found(known, tmp_path, role, description
 
 
 def test_sessions_of_removed_ami_users_are_found(known):
-    users = [{"name": "events"}, {"name": "a-name-of-fifteen-and-more"}]
+    users = [{"name": "a-name-of-fifteen-and-more"}]
     described = known("asterisk", asterisk_ami_users=users, asterisk_group_members=["ana"])
     described["__asterisk_access"] = {"stdout": SESSIONS, "stdout_lines": SESSIONS.splitlines()}
     assert rendering.evaluate("{{ __asterisk_sessions }}", described) == ["33"]
     assert rendering.evaluate("{{ __asterisk_other_members }}", described) == ["ben"]
     described["asterisk_ami_users"] = []
+    assert rendering.evaluate("{{ __asterisk_sessions }}", described) == ["32", "33"]
+    described["labredes_events_enabled"] = "no"
     assert rendering.evaluate("{{ __asterisk_sessions }}", described) == ["31", "32", "33"]

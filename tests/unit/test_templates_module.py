@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ def write(tmp_path, monkeypatch, capsys):
     """A function that runs the module on files below tmp_path/etc and gives its answer."""
     (tmp_path / "etc").mkdir()
 
-    def run(*files: dict, check: bool = False, **options: str) -> dict:
+    def run(*files: dict, check: bool = False, **options: object) -> dict:
         arguments = {
             "source": "etc",
             "directory": str(tmp_path / "etc"),
@@ -120,19 +121,65 @@ def test_unreadable_file_is_reported_in_a_sentence(write, tmp_path):
     )
 
 
+def test_bytes_are_written_below_new_directories(write, tmp_path):
+    content = bytes(range(256))
+    copied = {"name": "a/b/c.bin", "from": "/c.bin", "base64": base64.b64encode(content).decode()}
+    answer = write(copied)
+    assert answer["paths"] == [f"{tmp_path}/etc/a/b/c.bin"]
+    assert (tmp_path / "etc/a/b/c.bin").read_bytes() == content
+    assert [(tmp_path / "etc" / name).stat().st_mode & 0o777 for name in ("a", "a/b")] == [0o755, 0o755]
+    again = write(copied)
+    assert (again["changed"], again["diff"]) == (False, [])
+    (tmp_path / "etc/a/b/c.bin").write_bytes(b"by hand")
+    assert write(copied)["changed"]
+    assert (tmp_path / "etc/a/b/c.bin").read_bytes() == content
+
+
+def test_file_may_have_a_mode_of_its_own(write, tmp_path):
+    write({"name": "one", "content": "1\n", "mode": "0600"}, {"name": "two", "content": "2\n"})
+    assert [(tmp_path / "etc" / name).stat().st_mode & 0o777 for name in ("one", "two")] == [0o600, 0o640]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_purged_directory_keeps_its_own_files_alone(write, tmp_path, check):
+    kept = {"name": "program/web/page.js", "content": "1\n"}
+    write(kept, {"name": "program/old.py", "content": "2\n"}, {"name": "beside", "content": "3\n"})
+    (tmp_path / "etc/program/gone/deep").mkdir(parents=True)
+    (tmp_path / "etc/program/gone/deep/file").write_text("4\n")
+    (tmp_path / "etc/program/link").symlink_to(tmp_path / "etc/beside")
+    answer = write(kept, purge=[f"{tmp_path}/etc/program"], check=check)
+    gone = ["gone", "link", "old.py"]
+    assert answer["changed"] and [diff["prepared"] for diff in answer["diff"]] == [
+        f"{tmp_path}/etc/program/{name} is removed.\n" for name in gone
+    ]
+    left = sorted(path.name for path in (tmp_path / "etc/program").iterdir())
+    assert left == (sorted([*gone, "web"]) if check else ["web"])
+    assert (tmp_path / "etc/beside").read_text() == "3\n"
+    again = write(kept, purge=[f"{tmp_path}/etc/program"], check=check)
+    assert again["changed"] == check
+
+
 @pytest.fixture
 def play(tmp_path):
     """A function that renders and writes templates by a playbook on this machine, with other data."""
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates/list.j2").write_text("[{{ first }}]\n\n")
     (tmp_path / "templates/plain.j2").write_text("{{ second }}\n")
+    (tmp_path / "program/__pycache__").mkdir(parents=True)
+    (tmp_path / "program/__pycache__/a.pyc").write_bytes(b"")
+    (tmp_path / "program/web").mkdir()
+    (tmp_path / "program/web/a.js").write_bytes(b"{{ not }} a template \xff")
 
     def run(*options: str, validate: str = "", **data) -> subprocess.CompletedProcess[str]:
         module = {
             "source": ".",
             "directory": str(tmp_path),
             "mode": "0600",
-            "files": [{"name": "list", "secret": True, "validate": validate}, {"name": "plain", "secret": True}],
+            "files": [
+                {"name": "list", "secret": True, "validate": validate},
+                {"name": "plain", "secret": True},
+                {"name": "copied", "from": str(tmp_path / "program")},
+            ],
         }
         tasks = [{"name": "Write both", "labredes.pbx.templates": module}]
         play = {"name": "Write", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
@@ -155,6 +202,17 @@ def test_file_equals_the_rendered_template(play, tmp_path):
     done = play(first="1", second="true")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "list").read_text() == "[1]\n\n" and (tmp_path / "plain").read_text() == "true\n"
+
+
+def test_directory_of_the_controller_is_copied_as_it_is(play, tmp_path):
+    done = play("--diff", first="1", second="2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{tmp_path}/copied/web/a.js changes.\n" in done.stdout and "a template" not in done.stdout
+    assert [path.name for path in (tmp_path / "copied").rglob("*")] == ["web", "a.js"]
+    assert (tmp_path / "copied/web/a.js").read_bytes() == b"{{ not }} a template \xff"
+    (tmp_path / "program/web/a.js").chmod(0o644)
+    (tmp_path / "program/web/b.js").symlink_to("/no/such/file")
+    assert "changed=0" in play(first="1", second="2").stdout
 
 
 def test_undefined_name_fails_before_any_file_is_written(play, tmp_path):

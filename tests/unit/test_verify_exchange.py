@@ -68,6 +68,7 @@ def options(**more):
         "table": "cdr",
         "database": {"host": "127.0.0.1", "port": 1, "dbname": "asterisk", "user": "u"},
         "database_password": "secret-2",
+        "events": "",
         **more,
     }
 
