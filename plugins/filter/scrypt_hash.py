@@ -14,7 +14,7 @@ version_added: 0.1.0
 author: labredes.pbx contributors (@labredes)
 description:
   - A run must not change what it finds unchanged, so the salt is not random but a digest of O(seed). It must not come
-    from the password itself, since a digest of that, beside the hash, would be guessed in no time.
+    from the password itself: whoever has the hash could try passwords against that digest, a million times as fast.
 options:
   _input: {description: The password., type: str, required: true}
   seed: {description: "A text that no other user of any host has, such as a random secret and a name.", type: str}

@@ -109,9 +109,12 @@ def provisioned(tmp_path_factory):
 def test_first_run_records_and_second_changes_nothing(provisioned):
     state = provisioned.state()
     digests = {host: json.loads(state[f"{host}/record"])["digests"] for host in ("pbx1", "db1")}
-    assert set(digests["db1"]) == {"database_password"}
-    assert set(digests["pbx1"]) > {"database_password", "phone_6001", "mailbox_6001"}
-    assert {name for name in state if name.startswith("ours/db1")} == {"ours/db1/database_password"}
+    assert set(digests["db1"]) == {"database_password", "database_reader_password"}
+    assert set(digests["pbx1"]) > {"database_password", "phone_6001", "mailbox_6001", "ami_events", "events_operator"}
+    assert {name for name in state if name.startswith("ours/db1/")} == {
+        "ours/db1/database_password",
+        "ours/db1/database_reader_password",
+    }
     assert not [value for name, value in state.items() if name.startswith("ours") and value in str(digests)]
     assert provisioned.run("-vvv") == 0 and provisioned.changed() == 0
     assert provisioned.state() == state
@@ -134,7 +137,7 @@ def test_one_refused_host_stops_every_host(provisioned):
 @pytest.mark.parametrize(
     ("rotate", "more", "message"),
     [
-        ("phone_6009", "", "names phone_6009, which no host of this run uses; the secrets are ari_asterisk,"),
+        ("phone_6009", "", "names phone_6009, which no host of this run uses; the secrets are ami_events, ari_asterisk,"),
         (
             "phone_6001",
             '{"labredes_secrets": {"phone_6001": "kR7vTz0qWm2xBn5c"}}',

@@ -33,6 +33,8 @@ LATER_THAN_SYSTEMD_237 = {
 }
 # Shown to users as it is, so without a comment.
 UNSIGNED = {"/etc/issue", "/etc/issue.net"}
+# Read by a program that takes the first line.
+UNSIGNED |= {"/etc/labredes-events/ami_secret", "/etc/labredes-events/database_password"}
 # Keywords that sshd_config may contain more than once.
 REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
 NOT_IN_OPENSSH_76 = {
@@ -327,6 +329,8 @@ CHECKERS = {
     r"/etc/asterisk/extensions\.lua": lua,
     r"/etc/systemd/system/[a-z.-]+\.(service|timer)(\.d/[a-z0-9-]+\.conf)?": unit,
     r"/etc/odbc\.ini": ini,
+    r"/etc/labredes-events/service\.ini": ini,
+    r"/etc/labredes-events/[a-z_]+": words,
     r"/etc/systemd/[a-z]+\.conf\.d/[0-9a-z-]+\.conf": systemd_conf,
     r"/etc/sysctl\.d/[0-9a-z-]+\.conf": sysctl_conf,
     r"/etc/security/limits\.d/[0-9a-z-]+\.conf": limits_conf,
