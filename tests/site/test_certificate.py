@@ -1,4 +1,4 @@
-"""The certificate on both ports of TLS: renewed on the host without a run, or the administrator's own behind links."""
+"""The certificate on every port of TLS: renewed on the host without a run, or the administrator's own behind links."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ openssl x509 -in fullchain{{0}}.pem"""
 
 @pytest.fixture
 def served(lab):
-    """A function that returns the certificates that SIP over TLS and WSS serve."""
-    ports = [lab["sip"]["tls"], lab["sip"]["wss"]]
+    """A function that returns the certificates that SIP over TLS, WSS and the events service serve."""
+    ports = [lab["sip"]["tls"], lab["sip"]["wss"], int(lab["events"]["url"].rpartition(":")[2])]
     assert all(ports), "the exchange under test has no TLS; add tls and wss to its labredes_sip_transports"
     return lambda: [ssl.get_server_certificate((lab["host"], port)).strip() for port in ports]
 
@@ -84,9 +84,9 @@ def options(connection: ssl.SSLSocket) -> str:
 
 def test_timer_renews_during_a_call(lab, served, timer, telephones, on_lab, lab_directory):
     on_lab(f"""cd {OURS} && openssl req -x509 -new -key key.pem -subj /CN=ends -days 20 -out /tmp/ends
-        cat /tmp/ends >certificate.pem; rm /tmp/ends; labredes-certificate-asterisk""")
+        cat /tmp/ends >certificate.pem; rm /tmp/ends; labredes-certificate-asterisk; systemctl reload labredes-events""")
     old, key, before = on_lab(f"cat {OURS}/certificate.pem").strip(), on_lab(f"cat {OURS}/key.pem"), process(on_lab)
-    assert served() == [old, old]
+    assert served() == [old] * 3
     callee = telephones.answering("6002")
     caller = telephones.dial("6001", "6002")
     assert callee.talks() and caller.hears_party(callee.media)
@@ -94,7 +94,7 @@ def test_timer_renews_during_a_call(lab, served, timer, telephones, on_lab, lab_
     with context.wrap_socket(socket.create_connection((lab["host"], lab["sip"]["tls"]), timeout=5)) as open_before:
         assert timer() == ""
         new = on_lab(f"openssl x509 -in {OURS}/certificate.pem").strip()
-        assert served() == [new, new] != [old, old]
+        assert served() == [new] * 3 != [old] * 3
         assert bundled(on_lab) == new
         assert options(open_before).startswith("SIP/2.0 "), "a connection over TLS was closed"
     assert on_lab(f"cat {OURS}/key.pem") == key
@@ -102,7 +102,7 @@ def test_timer_renews_during_a_call(lab, served, timer, telephones, on_lab, lab_
     assert within(5, lambda: caller.media.heard[heard:].count(callee.media.mark) > 50), "the audio has stopped"
     assert not caller.over and process(on_lab) == before
     done = play(lab_directory, TAGS, "--skip-tags=none")
-    assert done.returncode == 0 and served() == [new, new], done.stdout[-3000:]
+    assert done.returncode == 0 and served() == [new] * 3, done.stdout[-3000:]
     assert process(on_lab) == before
     assert re.search(r"changed=0\b.*failed=0", play(lab_directory, TAGS).stdout.splitlines()[-2])
 
@@ -111,12 +111,12 @@ def test_own_certificate_behind_links_is_served_and_watched(own_certificate, ser
     first = own_certificate(1, 60)
     done = play(lab_directory, TAGS, "-e", OWN)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert served() == [first, first] and bundled(on_lab) == first
+    assert served() == [first] * 3 and bundled(on_lab) == first
     before = process(on_lab)
     second = own_certificate(2, 60)
-    assert served() == [first, first]
+    assert served() == [first] * 3
     assert timer() == ""
-    assert served() == [second, second] and bundled(on_lab) == second
+    assert served() == [second] * 3 and bundled(on_lab) == second
     own_certificate(3, 10)
     sentence = f"The certificate {LIVE}/fullchain.pem expires at "
     assert sentence in timer()

@@ -75,7 +75,7 @@ def secrets(entry) -> list[str]:
 
 
 def test_lab_info_is_complete(lab):
-    assert set(lab) == {"host", "ssh", "sip", "phones", "mailboxes", "ami", "ari", "database"}
+    assert set(lab) == {"host", "ssh", "sip", "phones", "mailboxes", "ami", "ari", "events", "webrtc_phone", "database"}
     assert set(lab["ssh"]) == {"port", "user", "key_file"} and lab["ssh"]["port"] == 3524
     assert set(lab["sip"]) == {"udp", "tcp", "tls", "wss"}
     assert {"6001", "6002", "6003"} <= set(lab["phones"]) and all(
@@ -83,6 +83,8 @@ def test_lab_info_is_complete(lab):
     )
     assert all(lab["ami"][name] for name in ("host", "port", "user", "secret"))
     assert all(lab["ari"][name] for name in ("url", "user", "password"))
+    assert all(lab["events"][name] for name in ("user", "password")) and lab["events"]["url"].endswith(":8888")
+    assert set(lab["webrtc_phone"]) == {"number", "password"} and lab["webrtc_phone"]["number"] not in lab["phones"]
     assert all(lab["database"][name] for name in ("host", "port", "name", "user", "password"))
     assert len(set(secrets(lab))) == len(secrets(lab)), "a secret is used twice"
 
@@ -235,12 +237,12 @@ def test_cdr_pgsql_is_connected(on_lab):
     assert on_lab("asterisk -rx 'cdr show pgsql status'").startswith("Connected to asterisk@")
 
 
-def test_only_sip_wss_and_ssh_listen_publicly(on_lab):
+def test_only_sip_wss_events_and_ssh_listen_publicly(on_lab):
     """AMI and ARI can run commands, and the database is used by the exchange alone."""
     tcp = {line.split()[3] for line in on_lab("ss -Hltn").splitlines()}
     inside = {address for address in tcp if re.match(r"127\.|\[::1\]|\[::ffff:127\.", address)}
     ports = {address.rsplit(":", 1)[1] for address in tcp - inside}
-    assert ports == {"3524", "5060", "5061", "8089"}, tcp
+    assert ports == {"3524", "5060", "5061", "8089", "8888"}, tcp
     assert {"127.0.0.1:5038", "127.0.0.1:8088"} <= inside
 
 

@@ -18,7 +18,9 @@ WITH present(kind, name, comment) AS (
 ), steps(step, kind, name, statement, former) AS (
   SELECT 1, kind, name, format('COMMENT ON %%s %%I IS %%L', kind, name, mark), NULL
   FROM wanted LEFT JOIN present USING (kind, name)
-  WHERE (comment IS NULL OR (comment LIKE 'labredes.pbx: %%' AND comment <> mark))
+  WHERE (comment IS NULL OR (comment LIKE 'labredes.pbx: %%' AND comment <> mark
+      -- Several databases may have one reader.
+      AND NOT (comment LIKE '%%: in use with readers of %%' AND mark LIKE '%%: in use with readers of %%')))
     AND (kind <> 'ROLE' OR name IN (SELECT name FROM present WHERE kind = 'ROLE'))
   UNION ALL
   SELECT 2, kind, name, format('ALTER ROLE %%I NOLOGIN PASSWORD NULL', name), NULL FROM former WHERE kind = 'ROLE'
