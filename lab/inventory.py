@@ -48,10 +48,7 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
     phones = yaml.safe_load(DEFAULTS.read_text())["pbx_phones"]
     departments = {str(key): phone["number"] for key, phone in enumerate(phones, 1)}
     browser = {"number": BROWSER_PHONE, "name": "Ana Ruiz", "webrtc": True, "password": _password(directory)}
-    data = {
-        "pbx_phones": [*phones, browser],
-        "pbx_call_centres": [{"number": "11888", "departments": departments}],
-    }
+    data = {"pbx_phones": [*phones, browser], "pbx_call_centres": [{"number": "11888", "departments": departments}]}
     # The optional groups are empty: the host builds its package and keeps its records itself.
     content = {"all": {"vars": {**release, **data}}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}
     path(directory).parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,10 @@ UNUSUAL = {
     "asterisk_ari_users": [],
     "labredes_ami_bind": "0.0.0.0",
     "asterisk_http_tls": True,
-    "asterisk_ami_users": [{"name": "monitor", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]}, {"name": "b"}],
+    "asterisk_ami_users": [
+        {"name": "monitor", "read": ["call", "agent"], "permit": ["198.51.100.0/24"]},
+        {"name": "b"},
+    ],
     "asterisk_extra_modules": ["app_echo"],
     "asterisk_memory_max": "75%",
     "asterisk_core_dumps": True,

@@ -292,7 +292,7 @@ FAULTS |= {
     ),
     "reserved": (
         {"asterisk_ami_users": [{"name": "events"}]},
-        'reserved: asterisk_ami_users[0].name is "events"; give 1 to 40 letters, digits, _ and -, but not general, verify,',
+        'reserved: asterisk_ami_users[0].name is "events"; give 1 to 40 letters, digits, _ and -, but not general,',
     ),
     "nobody": (
         {"events_users": []},
@@ -308,7 +308,7 @@ FAULTS |= {
     ),
     "reader": (
         {"labredes_database_reader": "asterisk"},
-        "reader: labredes_database_reader is asterisk, as is labredes_database_user; give the reader a name of its own.",
+        "reader: labredes_database_reader is asterisk, as is labredes_database_user; give the reader a name",
     ),
     "server": (
         {"labredes_database_server": "db9"},

@@ -137,7 +137,11 @@ def test_one_refused_host_stops_every_host(provisioned):
 @pytest.mark.parametrize(
     ("rotate", "more", "message"),
     [
-        ("phone_6009", "", "names phone_6009, which no host of this run uses; the secrets are ami_events, ari_asterisk,"),
+        (
+            "phone_6009",
+            "",
+            "names phone_6009, which no host of this run uses; the secrets are ami_events, ari_asterisk,",
+        ),
         (
             "phone_6001",
             '{"labredes_secrets": {"phone_6001": "kR7vTz0qWm2xBn5c"}}',

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import resource
 import signal
+import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -486,6 +488,15 @@ async def serve(config: Config) -> None:
     loop.add_signal_handler(signal.SIGHUP, renew)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
+    notify_ready()
     with contextlib.suppress(asyncio.CancelledError):
         await task
     await service.stop()
+
+
+def notify_ready() -> None:
+    """Report to systemd, if it waits for that, that the port is open and signals are expected."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+            to.sendto(b"READY=1", f"\0{path[1:]}" if path.startswith("@") else path)
