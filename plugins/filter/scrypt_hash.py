@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import runpy
 from pathlib import Path
 
 DOCUMENTATION = r"""
@@ -27,10 +27,8 @@ RETURN = '_value: {description: "The hash, as V(scrypt$16384$8$5$salt$hash).", t
 def scrypt_hash(password, seed):
     """The hash of a password, with a salt from a text."""
     path = Path(__file__).resolve().parents[2] / "apir_py/src/apir_py/passwords.py"
-    specification = importlib.util.spec_from_file_location("labredes_passwords", path)
-    passwords = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(passwords)
-    return passwords.hash_password(password, hashlib.sha256(f"salt of {seed}".encode()).digest()[:16])
+    hash_password = runpy.run_path(str(path))["hash_password"]
+    return hash_password(password, hashlib.sha256(f"salt of {seed}".encode()).digest()[:16])
 
 
 class FilterModule:
