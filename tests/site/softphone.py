@@ -110,14 +110,17 @@ class Softphone:
         """Wait until it has received half a second of sound that is not silence."""
         return within(seconds, lambda: self._loud() > 0.5)
 
+    def received(self) -> array.array:
+        """The samples that it has received in all calls, at self.rate."""
+        samples = array.array("h")
+        for path in sorted(self.directory.glob("dump-*-dec.wav")):
+            data = path.read_bytes()[44:]
+            samples.frombytes(data[: len(data) // 2 * 2])
+        return samples
+
     def _loud(self) -> float:
         """Seconds of sound in what it has received."""
-        total = 0.0
-        for path in self.directory.glob("dump-*-dec.wav"):
-            data = path.read_bytes()[44:]
-            samples = array.array("h", data[: len(data) // 2 * 2])
-            total += sum(abs(sample) > 200 for sample in samples) / self.rate
-        return total
+        return sum(abs(sample) > 200 for sample in self.received()) / self.rate
 
 
 def uri(number: str, account: Account, transport: str) -> str:

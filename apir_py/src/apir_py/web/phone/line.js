@@ -4,7 +4,7 @@ import { UA, WebSocketInterface } from "./jssip.js";
 import { Microphone } from "./sound.js";
 
 const REGISTERED_SECONDS = 90; // a connection that died without a word is noticed when this is renewed
-const RETRY_SECONDS = [1, 2, 4, 8, 15, 30]; // between attempts to register
+const RETRY_SECONDS = [1, 2, 4, 8, 15]; // between attempts to connect or to register
 const REFUSALS = 4; // in a row, of a password that was right before: an exchange that starts refuses everybody
 const SILENCE_SECONDS = 15; // a call without sound for so long, although the exchange answers, is ended
 const CANDIDATE_MS = 1000; // wait for more addresses after the first one
@@ -235,8 +235,6 @@ export class Line {
         register_expires: REGISTERED_SECONDS,
         session_timers: false,
         no_answer_timeout: 180,
-        connection_recovery_min_interval: 1,
-        connection_recovery_max_interval: 15,
         user_agent: "LabRedes browser phone",
       });
     } catch {
@@ -290,7 +288,7 @@ export class Line {
 
   registrationFailed(response) {
     const code = response?.status_code;
-    this.failures += 1;
+    const seconds = this.delay();
     if ([401, 403, 404, 407].includes(code) && (!this.known || this.failures >= REFUSALS)) {
       this.stop();
       return this.say(words(this.known ? "passwordChanged" : "wrongPassword"), true);
@@ -298,12 +296,14 @@ export class Line {
     if (!code && this.ua.isConnected()) return this.restart(); // no answer in 32 s: the connection is dead
     this.lost(words("notRegistered"));
     clearTimeout(this.retry);
-    const seconds = RETRY_SECONDS[Math.min(this.failures, RETRY_SECONDS.length) - 1];
     this.retry = setTimeout(() => this.ua?.isConnected() && this.ua.register(), seconds * 1000);
   }
 
   async disconnected() {
     clearTimeout(this.retry);
+    // Of JsSIP's own attempts, which begin anew with each WebSocket that opens, even if it closes at once.
+    const seconds = this.delay();
+    Object.assign(this.ua.transport.recovery_options, { min_interval: seconds, max_interval: seconds });
     this.lost(words(navigator.onLine ? "exchangeGone" : "offline"));
     // A WebSocket that is refused does not say why.
     const { ua } = this;
@@ -312,6 +312,12 @@ export class Line {
       this.stop();
       this.say(words("sessionEnded"), true);
     }
+  }
+
+  /** Seconds until the next attempt. */
+  delay() {
+    this.failures += 1;
+    return RETRY_SECONDS[Math.min(this.failures, RETRY_SECONDS.length) - 1];
   }
 
   lost(say) {

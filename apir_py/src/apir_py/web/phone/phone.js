@@ -231,7 +231,8 @@ class Phone extends Component {
   stateOf(call) {
     if (call.silent) return this.text("silentNow");
     if (call.held) return this.text("held");
-    return this.text(call.heldByOther ? "heldByOther" : call.state);
+    // With early sound, the exchange may as well play an announcement.
+    return this.text(call.heldByOther ? "heldByOther" : call.early && !call.established ? "calling" : call.state);
   }
 
   callCard(call) {
