@@ -17,6 +17,8 @@ const ICONS = {
 const icon = (name) =>
   html`<svg class="phone-icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${ICONS[name]} /></svg>`;
 
+const rings = (call) => Number(call.state === "incoming");
+
 /** The time since a moment, as minutes and seconds. */
 class Clock extends Component {
   componentDidMount() {
@@ -219,7 +221,7 @@ class Phone extends Component {
         ${
           line.calls.length > 0 &&
           html`<div class="phone-calls" role="group" aria-label=${this.text("calls")}>
-            ${line.calls.map((call) => this.callCard(call))}
+            ${[...line.calls].sort((one, other) => rings(other) - rings(one)).map((call) => this.callCard(call))}
           </div>`
         }
         ${this.dial()}
@@ -245,7 +247,7 @@ class Phone extends Component {
     const other = this.line.calls.find((one) => one !== call && one.established);
     return html`
       <article class="phone-call" key=${call.id} data-state=${call.held ? "held" : call.state} aria-label=${this.who(call)}>
-        <h3 class="phone-who">${call.name || call.number || text("unknown")}</h3>
+        <h2 class="phone-who">${call.name || call.number || text("unknown")}</h2>
         <p class="phone-what">${call.name && html`<span>${call.number}</span>`}<span>${this.stateOf(call)}</span>${
           call.answered && html`<${Clock} since=${call.answered} label=${text("duration")} />`
         }</p>
@@ -329,7 +331,9 @@ class Phone extends Component {
       </div>`;
     if (active) {
       return html`<div class="phone-dial">
-        <output class="phone-keys" aria-label=${text("keys", { keys: "" })}>${active.keys}</output>
+        <output class="phone-keys" aria-label=${text("keys")}>${
+          active.keys || html`<span class="phone-hint">${text("keysHint")}</span>`
+        }</output>
         ${pad}
       </div>`;
     }
@@ -363,7 +367,7 @@ class Phone extends Component {
     const news = fresh ? text(fresh === 1 ? "voicemailOne" : "voicemailNew", { count: fresh }) : text("voicemailNone");
     return html`
       <div class="phone-box phone-voicemail" data-waiting=${fresh > 0}>
-        <h3>${text("voicemail")}</h3>
+        <h2>${text("voicemail")}</h2>
         <p>${news}</p>
         ${
           number &&
@@ -381,7 +385,7 @@ class Phone extends Component {
     const time = new Intl.DateTimeFormat(this.props.language, { hour: "2-digit", minute: "2-digit" });
     return html`
       <div class="phone-box phone-missed">
-        <h3>${text("missedCalls")}</h3>
+        <h2>${text("missedCalls")}</h2>
         ${
           missedCalls.length
             ? html`<ul>
