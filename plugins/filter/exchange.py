@@ -6,8 +6,8 @@ from __future__ import annotations
 from ansible.module_utils.parsing.convert_bool import boolean
 
 
-def exchange_problems(phones, conferences, queues, call_centres, applications, codes, agent_seconds, transports):
-    """One sentence for each problem, naming the entry and the cure."""
+def exchange_problems(phones, conferences, queues, call_centres, applications, codes, agent_seconds, webrtc):
+    """One sentence for each problem, naming the entry and the cure; webrtc: whether browsers can connect."""
     numbers = [(f"pbx_phones[{index}]", phone["number"]) for index, phone in enumerate(phones)]
     numbers += [(f"pbx_conferences[{index}]", number) for index, number in enumerate(conferences)]
     for variable, entries in {"queues": queues, "call_centres": call_centres, "applications": applications}.items():
@@ -17,8 +17,11 @@ def exchange_problems(phones, conferences, queues, call_centres, applications, c
         entry = f"pbx_phones[{index}] ({phone['number']})"
         if phone.get("pin") and not boolean(phone["mailbox"]):
             problems.append(f"{entry}: has a pin but no mailbox; remove one of the two.")
-        if boolean(phone["webrtc"]) and "wss" not in transports:
-            problems.append(f"{entry}: has webrtc, but labredes_sip_transports has no wss; add it or remove webrtc.")
+        if boolean(phone["webrtc"]) and not webrtc:
+            problems.append(
+                f"{entry}: has webrtc, but labredes_events_enabled is false and labredes_sip_transports has no wss; "
+                "change one of them or remove webrtc."
+            )
     agents = {str(phone["number"]): bool(phone.get("agent")) for phone in phones}
     problems += queue_problems(queues, agents, int(agent_seconds))
     for index, centre in enumerate(call_centres):

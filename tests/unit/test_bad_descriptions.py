@@ -257,8 +257,8 @@ FAULTS |= {
         'empty-code: pbx_codes.forward is ""; give 2 to 10 digits, in quotes',
     ),
     "webrtc": (
-        {"pbx_phones": [{**PHONE, "webrtc": True}]},
-        "webrtc: pbx_phones[0] (6001): has webrtc, but labredes_sip_transports has no wss; add it or remove webrtc.",
+        {"pbx_phones": [{**PHONE, "webrtc": True}], "labredes_events_enabled": False},
+        "webrtc: pbx_phones[0] (6001): has webrtc, but labredes_events_enabled is false and labredes_sip_transports",
     ),
     "permit": (
         {"asterisk_ami_users": [{"name": "monitor", "permit": ["not-a-net"]}]},

@@ -13,12 +13,12 @@ RENAMED = rendering.load(rendering.ROLES / "labredes/vars/renamed.yml")["__labre
 NESTED = rendering.load(rendering.ROLES / "pbx/vars/main.yml")
 
 
-def problems(phones, conferences=(), queues=(), call_centres=(), codes=None):
+def problems(phones, conferences=(), queues=(), call_centres=(), codes=None, webrtc=False):
     """The problems of a description, with the role's nested defaults filled in."""
     queues = [{**NESTED["__pbx_queue_defaults"], **queue} for queue in queues]
     call_centres = [{**NESTED["__pbx_call_centre_defaults"], **centre} for centre in call_centres]
     phones = [{**NESTED["__pbx_phone_defaults"], **phone} for phone in phones]
-    return exchange.exchange_problems(phones, conferences, queues, call_centres, [], codes or {}, 15, ["udp", "tls"])
+    return exchange.exchange_problems(phones, conferences, queues, call_centres, [], codes or {}, 15, webrtc)
 
 
 def unknown(*names):
@@ -88,12 +88,14 @@ def test_call_centre_departments_must_be_phones():
 
 
 @pytest.mark.parametrize(("webrtc", "count"), [(True, 1), ("yes", 1), ("no", 0)])
-def test_webrtc_needs_wss(webrtc, count):
-    cure = "add it or remove webrtc."
-    assert (
-        problems([{**PHONES[0], "webrtc": webrtc}])
-        == [f"pbx_phones[0] (6001): has webrtc, but labredes_sip_transports has no wss; {cure}"] * count
+def test_webrtc_needs_a_way_for_browsers(webrtc, count):
+    phones = [{**PHONES[0], "webrtc": webrtc}]
+    problem = (
+        "pbx_phones[0] (6001): has webrtc, but labredes_events_enabled is false and labredes_sip_transports has no "
+        "wss; change one of them or remove webrtc."
     )
+    assert problems(phones) == [problem] * count
+    assert problems(phones, webrtc=True) == []
 
 
 @pytest.mark.parametrize("mailbox", [False, "false", "no", "0"])
