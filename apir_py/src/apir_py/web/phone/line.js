@@ -74,12 +74,11 @@ class Call {
     on("muted unmuted", () => (this.muted = session.isMuted().audio));
     on("ended", (end) => this.over(this.ending(end)));
     on("failed", (end) => {
-      const { originator, message, cause } = end;
-      if (this.incoming) this.missed(end);
-      else if (originator !== "local" || cause !== "Canceled") {
-        return this.over(words(failure(message && message.status_code, cause), { code: message?.status_code || cause }));
-      }
-      this.over();
+      const { message, cause } = end;
+      if (this.incoming && !this.stream) this.missed(end);
+      const expected = this.incoming ? ["Canceled", "Rejected", "No Answer", "Expires"] : ["Canceled"];
+      const code = message?.status_code;
+      this.over(expected.includes(cause) ? null : words(failure(code, cause), { code: code || cause }));
     });
   }
 
