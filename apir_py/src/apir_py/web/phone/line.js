@@ -36,8 +36,7 @@ class Call {
     this.incoming = incoming;
     this.state = incoming ? "incoming" : "calling";
     const party = session.remote_identity;
-    this.number = party.uri.user || "";
-    this.name = party.display_name && party.display_name !== this.number ? party.display_name : "";
+    this.know(party.uri.user, party.display_name);
     this.began = Date.now();
     this.answered = null;
     this.held = this.heldByOther = this.muted = this.silent = this.busy = false;
@@ -46,6 +45,18 @@ class Call {
     this.audio = new Audio();
     this.audio.autoplay = true;
     this.follow();
+  }
+
+  know(number, name) {
+    this.number = number || "";
+    this.name = name && name !== this.number ? name : "";
+  }
+
+  /** Who the exchange says is at the other side: who has answered, or to whom one was transferred (RFC 3325). */
+  identify(message) {
+    const identity = message?.getHeader?.("P-Asserted-Identity") || "";
+    const [, quoted, plain, number] = /^\s*(?:"((?:\\.|[^"\\])*)"|([^<"]*))\s*<sips?:([^@;>]+)/.exec(identity) || [];
+    if (number) this.know(number, quoted ? quoted.replace(/\\(.)/g, "$1") : plain.trim());
   }
 
   get established() {
@@ -60,10 +71,13 @@ class Call {
     session.on("icecandidate", ({ ready }) => setTimeout(ready, CANDIDATE_MS));
     on("progress", ({ originator, response }) => {
       if (originator !== "remote") return;
+      this.identify(response);
       this.state = "ringing";
       this.early = Boolean(response && response.body); // the exchange sends its own tone or prompt
     });
-    on("accepted confirmed", () => {
+    on("reinvite update", ({ request }) => this.identify(request));
+    on("accepted confirmed", ({ response }) => {
+      this.identify(response);
       this.state = "talking";
       this.answered ??= Date.now();
     });
