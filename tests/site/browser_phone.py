@@ -59,18 +59,23 @@ def chromium(playwright: Playwright, directory: Path) -> Browser:
     )
 
 
-class BrowserPhone:
-    """The page of the phone, in a context of its own; `script` runs before the page's own scripts."""
+def logged_in(browser: Browser, events: dict) -> BrowserContext:
+    """A context of the browser in which the page's user is logged in."""
+    context = browser.new_context(base_url=events["url"], ignore_https_errors=True, locale="es")
+    login = context.request.post("/login", data={"user": events["user"], "password": events["password"]})
+    assert login.ok, login.text()
+    return context
 
-    def __init__(self, context: BrowserContext, events: dict, script: str = ""):
-        self.url = events["url"]
-        login = context.request.post(f"{self.url}/login", data={"user": events["user"], "password": events["password"]})
-        assert login.ok, login.text()
+
+class BrowserPhone:
+    """The page of the phone, in a tab of its own; `script` runs before the page's own scripts."""
+
+    def __init__(self, context: BrowserContext, script: str = ""):
         self.page = context.new_page()
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.add_init_script(WATCH + script)
-        self.page.goto(f"{self.url}/#/phone")
+        self.page.goto("/#/phone")
         self.view = self.page.locator("section.phone")
 
     def log_in(self, number: str, password: str) -> None:
