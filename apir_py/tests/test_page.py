@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -544,10 +545,11 @@ def test_languages_have_the_same_texts_and_values():
 
 def test_every_text_is_used_and_every_used_one_is_there():
     source = sources()
-    used = set(re.findall(r"""\bt\(\s*'([^']+)'""", source)) | set(re.findall(r"'(login\.\w+)'", source))
+    used = set(re.findall(r"\bt\(\s*\"([^\"]+)\"", source)) | set(re.findall(r"\"(login\.\w+)\"", source))
+    assert len(used) > 50
     assert used - set(texts("es")) == set()
     prefixes = tuple(re.findall(r"`([a-z]+\.)\$\{", source))
-    literal = set(re.findall(r"'([a-z.]+)'", source))
+    literal = set(re.findall(r'"([a-z.]+)"', source))
     assert [key for key in texts("es") if key not in literal and not key.startswith(prefixes)] == []
 
 
@@ -822,6 +824,19 @@ def test_page_is_usable_in_a_second_and_below_200_kb(server, open_page):
     assert min(times) < 1000
     assert 20_000 < sum(sizes) <= 200_000
     assert not [url for url in urls if "/phone/" in url]
+
+
+def test_every_module_of_the_page_is_preloaded():
+    index = (WEB / "index.html").read_text(encoding="utf-8")
+    preloaded = set(re.findall(r'rel="modulepreload" href="([^"]+)"', index))
+    modules = {path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js")}
+    assert preloaded == {name for name in modules if not name.startswith("phone/")}
+
+
+def test_released_file_is_the_one_of_the_recipe():
+    for path in (WEB / "vendor").glob("*.js"):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert f"`{digest}`" in (WEB / "vendor" / "README.md").read_text(encoding="utf-8")
 
 
 def test_500_calls_and_200_phones_stay_fluent(server, open_page):

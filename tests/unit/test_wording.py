@@ -40,8 +40,13 @@ WORDS = {
     r"survey\w*": "inspect",
     r"settl(e|es|ed|ing)": "confirm",
 }
-# The list itself, a text that is not ours, and the old names that a run still has to recognize.
-EXEMPT = {"LICENSE", "tests/unit/test_wording.py", "roles/labredes/vars/renamed.yml"}
+# The list itself, texts that are not ours, and the old names that a run still has to recognize.
+EXEMPT = {
+    "LICENSE",
+    "apir_py/src/apir_py/web/vendor/LICENSE-htm.txt",
+    "tests/unit/test_wording.py",
+    "roles/labredes/vars/renamed.yml",
+}
 
 
 def lines() -> Iterator[tuple[str, int, str]]:

@@ -32,7 +32,7 @@ export function runClock() {
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  const two = (number) => String(number).padStart(2, '0');
+  const two = (number) => String(number).padStart(2, "0");
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
@@ -56,4 +56,4 @@ function writeAll() {
 setInterval(() => {
   if (stopped === null && !document.hidden) writeAll();
 }, 1000);
-document.addEventListener('visibilitychange', () => document.hidden || writeAll());
+document.addEventListener("visibilitychange", () => document.hidden || writeAll());

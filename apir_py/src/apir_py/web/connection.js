@@ -1,6 +1,6 @@
 // The WebSocket to the service, which comes back by itself.
 
-import { request } from './http.js';
+import { request } from "./http.js";
 
 const LONGEST_DELAY = 30; // seconds
 const HELLO_WITHIN = 10_000; // ms
@@ -22,16 +22,16 @@ export class Connection {
 
   start() {
     this.running = true;
-    for (const event of ['online', 'offline', 'focus']) addEventListener(event, this.wake);
-    document.addEventListener('visibilitychange', this.wake);
+    for (const event of ["online", "offline", "focus"]) addEventListener(event, this.wake);
+    document.addEventListener("visibilitychange", this.wake);
     this.checks = setInterval(() => this.socket && this.check(), CHECK_EVERY);
     this.connect();
   }
 
   stop() {
     this.running = false;
-    for (const event of ['online', 'offline', 'focus']) removeEventListener(event, this.wake);
-    document.removeEventListener('visibilitychange', this.wake);
+    for (const event of ["online", "offline", "focus"]) removeEventListener(event, this.wake);
+    document.removeEventListener("visibilitychange", this.wake);
     clearInterval(this.checks);
     clearTimeout(this.retry);
     this.drop();
@@ -46,20 +46,20 @@ export class Connection {
 
   async connect() {
     this.asking = true;
-    const { status, data, wait } = await request('POST', 'ticket');
+    const { status, data, wait } = await request("POST", "ticket");
     this.asking = false;
     if (!this.running) return;
     if (status === 401) return this.end();
     if (status !== 200 || !data) return this.lost({}, wait);
     const url = new URL(`api?ticket=${encodeURIComponent(data.ticket)}&messages=state`, location.href);
-    url.protocol = url.protocol.replace('http', 'ws');
-    url.hash = '';
+    url.protocol = url.protocol.replace("http", "ws");
+    url.hash = "";
     const socket = (this.socket = new WebSocket(url));
     const timer = setTimeout(() => this.lost({}), HELLO_WITHIN);
     socket.onmessage = ({ data: text }) => {
       clearTimeout(timer);
       this.greeted ??= Date.now();
-      for (const line of text.split('\n')) {
+      for (const line of text.split("\n")) {
         const message = parse(line);
         if (message?.v === 1) this.on.message(message);
       }
@@ -100,7 +100,7 @@ export class Connection {
     if (this.checking) return;
     this.checking = true;
     const checked = this.socket;
-    const { status } = await request('GET', 'session');
+    const { status } = await request("GET", "session");
     this.checking = false;
     if (!this.running || checked !== this.socket) return;
     if (status === 401) this.end();

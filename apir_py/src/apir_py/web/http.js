@@ -10,12 +10,12 @@ export async function request(method, path, body) {
     const response = await fetch(path, {
       method,
       signal: stop.signal,
-      credentials: 'same-origin',
-      headers: body ? { 'Content-Type': 'application/json' } : {},
+      credentials: "same-origin",
+      headers: body ? { "Content-Type": "application/json" } : {},
       body: body && JSON.stringify(body),
     });
     const data = await response.json().catch(() => null);
-    return { status: response.status, data, wait: Number(response.headers.get('Retry-After')) || 0 };
+    return { status: response.status, data, wait: Number(response.headers.get("Retry-After")) || 0 };
   } catch {
     return { status: 0, data: null, wait: 0 };
   } finally {

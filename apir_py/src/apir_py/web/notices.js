@@ -1,17 +1,17 @@
 // What is said beside the views: the banner of the connection, the announcements, the title and the language.
 
-import { html, useEffect, useLayoutEffect, useRef } from './vendor/htm-preact-standalone.module.js';
-import { duration } from './clock.js';
-import { language, LANGUAGES, moment, t } from './language.js';
-import { Data, Icon, shown } from './parts.js';
-import { dismiss, known, link, list, listen, live, useStore } from './store.js';
+import { html, useEffect, useLayoutEffect, useRef } from "./vendor/htm-preact-standalone.module.js";
+import { duration } from "./clock.js";
+import { language, LANGUAGES, moment, t } from "./language.js";
+import { Data, Icon, shown } from "./parts.js";
+import { dismiss, known, link, list, listen, live, useStore } from "./store.js";
 
 const NOTICE_FOR = 15_000; // ms
 const GATHER = 1500; // ms in which new waiting callers share an announcement
 
 /** Says when a connection is gone, since when, and that it is back. It is always there, so that it is read aloud. */
 export function Banner({ onRetry }) {
-  useStore('link');
+  useStore("link");
   const { notice } = link;
   useEffect(() => {
     if (!notice) return undefined;
@@ -22,21 +22,21 @@ export function Banner({ onRetry }) {
 }
 
 function content(notice, onRetry) {
-  if (link.service === 'lost') {
+  if (link.service === "lost") {
     return html`<p class="bad">
       <${Icon} name="alert" />
       <span>
-        <strong>${t('banner.service', { time: moment(link.serviceSince) })}</strong>${' '}
-        ${t(link.missed ? 'banner.slow' : 'banner.retrying')}
+        <strong>${t("banner.service", { time: moment(link.serviceSince) })}</strong>${" "}
+        ${t(link.missed ? "banner.slow" : "banner.retrying")}
       </span>
-      <button type="button" onClick=${onRetry}>${t('banner.retry')}</button>
+      <button type="button" onClick=${onRetry}>${t("banner.retry")}</button>
     </p>`;
   }
-  if (link.exchange === 'lost') {
+  if (link.exchange === "lost") {
     return html`<p class="bad">
       <${Icon} name="alert" />
       <span>
-        <strong>${t('banner.exchange', { time: moment(link.exchangeSince) })}</strong>${' '}
+        <strong>${t("banner.exchange", { time: moment(link.exchangeSince) })}</strong>${" "}
         ${link.reason && html`(<${Data} text=${link.reason} longest=${300} />)`}
       </span>
     </p>`;
@@ -46,9 +46,9 @@ function content(notice, onRetry) {
   return html`<p class="good">
     <${Icon} name="back" />
     <span>
-      <strong>${t(`banner.${notice.what}.back`, values)}</strong> ${notice.missed && t('banner.missed')}
+      <strong>${t(`banner.${notice.what}.back`, values)}</strong> ${notice.missed && t("banner.missed")}
     </span>
-    <button type="button" onClick=${dismiss}>${t('banner.dismiss')}</button>
+    <button type="button" onClick=${dismiss}>${t("banner.dismiss")}</button>
   </p>`;
 }
 
@@ -59,10 +59,12 @@ export function Announcer() {
     let heard = null;
     let timer = null;
     const fresh = [];
-    const end = listen(['queues'], () => {
-      if (!live() || !known('queues')) return;
+    const end = listen(["queues"], () => {
+      if (!live() || !known("queues")) return;
       const waiting = new Map(
-        list('queues').flatMap((queue) => queue.waiting.map((caller) => [`${queue.id} ${caller.number} ${caller.since}`, { queue, caller }])),
+        list("queues").flatMap((queue) =>
+          queue.waiting.map((caller) => [`${queue.id} ${caller.number} ${caller.since}`, { queue, caller }]),
+        ),
       );
       if (heard) for (const [key, entry] of waiting) if (!heard.has(key)) fresh.push(entry);
       heard = new Set(waiting.keys());
@@ -72,8 +74,8 @@ export function Announcer() {
         const said = fresh.splice(0);
         element.current.textContent =
           said.length > 2
-            ? t('announce.many', { n: said.length })
-            : said.map(({ queue, caller }) => announcement(queue, caller)).join(' ');
+            ? t("announce.many", { n: said.length })
+            : said.map(({ queue, caller }) => announcement(queue, caller)).join(" ");
       }, GATHER);
     });
     return () => {
@@ -85,37 +87,42 @@ export function Announcer() {
 }
 
 function announcement(queue, caller) {
-  const who = caller.name || caller.number ? `${caller.name} ${caller.number}` : t('anonymous');
-  return t('announce.waiting', { who: shown(who), queue: shown(queue.name || queue.id) });
+  const who = caller.name || caller.number ? `${caller.name} ${caller.number}` : t("anonymous");
+  return t("announce.waiting", { who: shown(who), queue: shown(queue.name || queue.id) });
 }
 
 /** Callers that wait, in all queues, and the longest wait's begin. */
 export function waiting() {
-  const queues = list('queues');
-  const begins = queues.map((queue) => queue.longest_wait_since).filter(Boolean).sort();
+  const queues = list("queues");
+  const begins = queues
+    .map((queue) => queue.longest_wait_since)
+    .filter(Boolean)
+    .sort();
   return { number: queues.reduce((sum, queue) => sum + queue.waiting.length, 0), since: begins[0] ?? null };
 }
 
 /** Keeps the document's title: what is wrong, who waits, the view. */
 export function Title({ view }) {
-  useStore('link', 'queues', 'calls');
+  useStore("link", "queues", "calls");
   useEffect(() => {
     const { number } = waiting();
-    const parts = [t(`view.${view}`), 'labredes.pbx'];
-    if (number) parts.unshift(t('title.waiting', { n: number }));
-    if (link.service === 'lost' || link.exchange === 'lost') parts.unshift(t('title.lost'));
-    document.title = parts.join(' · ');
+    const parts = [t(`view.${view}`), "labredes.pbx"];
+    if (number) parts.unshift(t("title.waiting", { n: number }));
+    if (link.service === "lost" || link.exchange === "lost") parts.unshift(t("title.lost"));
+    document.title = parts.join(" · ");
   });
   return null;
 }
 
 /** Chooses the language. */
 export function LanguageSwitch({ onLanguage }) {
-  return html`<div class="languages" role="group" aria-label=${t('language')}>
+  return html`<div class="languages" role="group" aria-label=${t("language")}>
     ${Object.entries(LANGUAGES).map(
       ([code, name]) =>
         html`<button type="button" key=${code} lang=${code} translate=${false} aria-pressed=${String(code === language)}
-          title=${name} onClick=${() => onLanguage(code)}>${code.toUpperCase()}<span class="hidden"> ${name}</span></button>`,
+          title=${name} onClick=${() => onLanguage(code)}>
+          ${code.toUpperCase()}<span class="hidden"> ${name}</span>
+        </button>`,
     )}
   </div>`;
 }

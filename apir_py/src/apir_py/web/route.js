@@ -1,7 +1,7 @@
 // The view and its parameters live in the address: #/records?number=6001. So reload, back and a new login keep them.
 
 export function readRoute() {
-  const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   return { view: path, parameters: Object.fromEntries(new URLSearchParams(query)) };
 }
 

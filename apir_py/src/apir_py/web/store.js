@@ -1,7 +1,7 @@
 // What the service has said, by topic, and the state of the connection. Components read it with useStore.
 
-import { useLayoutEffect, useState } from './vendor/htm-preact-standalone.module.js';
-import { runClock, setClock, stopClock } from './clock.js';
+import { useLayoutEffect, useState } from "./vendor/htm-preact-standalone.module.js";
+import { runClock, setClock, stopClock } from "./clock.js";
 
 const byId = (a, b) => String(a.id).localeCompare(String(b.id), undefined, { numeric: true });
 const newestFirst = (a, b) => (a.began < b.began ? 1 : a.began > b.began ? -1 : byId(a, b));
@@ -25,9 +25,9 @@ export function reset() {
     topics[topic] = { items: new Map(), sorted: [], known: false, fresh: false };
     touch(topic);
   }
-  Object.assign(link, { service: 'connecting', serviceSince: Date.now(), exchange: null, exchangeSince: 0 });
-  Object.assign(link, { reason: '', missed: false, notice: null });
-  touch('link');
+  Object.assign(link, { service: "connecting", serviceSince: Date.now(), exchange: null, exchangeSince: 0 });
+  Object.assign(link, { reason: "", missed: false, notice: null });
+  touch("link");
 }
 
 /** Items of a topic in their order. */
@@ -48,7 +48,9 @@ export function known(topic) {
 
 /** Whether what is shown is what is so now. */
 export function live() {
-  return link.service === 'connected' && link.exchange === 'connected' && Object.values(topics).every(({ fresh }) => fresh);
+  return (
+    link.service === "connected" && link.exchange === "connected" && Object.values(topics).every(({ fresh }) => fresh)
+  );
 }
 
 /** Render again when one of these topics, or 'link', changes. */
@@ -69,26 +71,26 @@ export function listen(names, callback) {
 export function receive(message) {
   const topic = topics[message.topic];
   setClock(message.at);
-  if (message.type === 'hello') hello(message);
-  else if (message.type === 'exchange') exchange(message);
+  if (message.type === "hello") hello(message);
+  else if (message.type === "exchange") exchange(message);
   else if (!topic) return;
-  else if (message.type === 'snapshot') {
+  else if (message.type === "snapshot") {
     topic.items = new Map(message.items.map((item) => [item.id, item]));
     topic.known = topic.fresh = true;
     if (live()) runClock();
-  } else if (message.type === 'change') topic.items.set(message.item.id, message.item);
-  else if (message.type === 'gone') topic.items.delete(message.id);
+  } else if (message.type === "change") topic.items.set(message.item.id, message.item);
+  else if (message.type === "gone") topic.items.delete(message.id);
   if (topic) {
     topic.sorted = null;
     touch(message.topic);
-    if (message.type === 'snapshot') touch('link');
+    if (message.type === "snapshot") touch("link");
   }
 }
 
 /** The connection to the service has failed. */
 export function serviceLost({ missed }) {
-  if (link.service === 'connected') link.serviceSince = Date.now();
-  link.service = 'lost';
+  if (link.service === "connected") link.serviceSince = Date.now();
+  link.service = "lost";
   link.missed ||= Boolean(missed);
   link.notice = null;
   outdate();
@@ -97,31 +99,31 @@ export function serviceLost({ missed }) {
 /** Take back what was said about a connection that is there again. */
 export function dismiss() {
   link.notice = null;
-  touch('link');
+  touch("link");
 }
 
 function hello(message) {
-  if (link.service === 'lost') notice('service', link.serviceSince);
-  link.service = 'connected';
+  if (link.service === "lost") notice("service", link.serviceSince);
+  link.service = "connected";
   link.missed = false;
   exchange(message);
 }
 
 function exchange({ at, state, reason }) {
-  if (state === 'lost') {
-    if (link.exchange !== 'lost') link.exchangeSince = Date.parse(at);
+  if (state === "lost") {
+    if (link.exchange !== "lost") link.exchangeSince = Date.parse(at);
     link.notice = null;
     outdate();
-  } else if (link.exchange === 'lost') notice('exchange', link.exchangeSince);
+  } else if (link.exchange === "lost") notice("exchange", link.exchangeSince);
   Object.assign(link, { exchange: state, reason });
-  touch('link');
+  touch("link");
 }
 
 /** What is shown is old until the next snapshots. */
 function outdate() {
   for (const topic of Object.values(topics)) topic.fresh = false;
   stopClock();
-  touch('link');
+  touch("link");
 }
 
 function notice(what, since) {
@@ -145,5 +147,5 @@ function flush() {
   for (const listener of [...listeners]) if (names.some((name) => listener.names.includes(name))) listener.callback();
 }
 
-document.addEventListener('visibilitychange', () => scheduled && flush());
+document.addEventListener("visibilitychange", () => scheduled && flush());
 reset();

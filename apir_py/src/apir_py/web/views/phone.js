@@ -1,15 +1,15 @@
 // The place of the browser phone, whose module is loaded when it is opened for the first time.
 
-import { Component, html } from '../vendor/htm-preact-standalone.module.js';
-import { language, t } from '../language.js';
-import { Heading } from '../parts.js';
+import { Component, html } from "../vendor/htm-preact-standalone.module.js";
+import { language, t } from "../language.js";
+import { Heading } from "../parts.js";
 
-const MODULE = './phone/phone.js';
+const MODULE = "./phone/phone.js";
 
 /** Whether the service has the phone's module. */
 export async function phoneThere() {
   try {
-    return (await fetch(MODULE, { method: 'HEAD' })).ok;
+    return (await fetch(MODULE, { method: "HEAD" })).ok;
   } catch {
     return false;
   }
@@ -20,7 +20,8 @@ export class Phone extends Component {
   async componentDidMount() {
     try {
       const { mountPhone } = await import(`../${MODULE}`);
-      if (!this.gone) this.phone = mountPhone(this.base.querySelector('#phone'), { language, onState: this.props.onState });
+      if (!this.gone)
+        this.phone = mountPhone(this.base.querySelector("#phone"), { language, onState: this.props.onState });
     } catch (error) {
       console.error(error);
       this.setState({ failed: true });
@@ -38,8 +39,8 @@ export class Phone extends Component {
 
   render({ hidden }, { failed }) {
     return html`<div hidden=${hidden}>
-      <${Heading} id="phone-heading" text=${t('view.phone')} />
-      ${failed && html`<p class="error" role="alert">${t('phone.failed')}</p>`}
+      <${Heading} id="phone-heading" text=${t("view.phone")} />
+      ${failed && html`<p class="error" role="alert">${t("phone.failed")}</p>`}
       <div id="phone" />
     </div>`;
   }
