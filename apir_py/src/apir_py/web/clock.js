@@ -4,7 +4,9 @@ const DELAY = 1500; // ms
 
 let offset = 0;
 let stopped = null;
+let pause = 0;
 const shown = new Map();
+const visible = new Set();
 
 /** Take the host's time from a message (`at`), unless the difference is only the message's delay. */
 export function setClock(at) {
@@ -40,8 +42,25 @@ export function duration(seconds) {
 export function showSince(element, since) {
   shown.set(element, since);
   write(element, since, hostNow());
-  return () => shown.delete(element);
+  observer.observe(element);
+  return () => {
+    observer.unobserve(element);
+    visible.delete(element);
+    shown.delete(element);
+  };
 }
+
+// With hundreds of calls, writing what nobody sees would make scrolling falter each second. What comes into sight is
+// written when scrolling pauses.
+const observer = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!shown.has(target)) continue;
+    if (isIntersecting) visible.add(target);
+    else visible.delete(target);
+  }
+  clearTimeout(pause);
+  pause = setTimeout(writeAll, 100);
+});
 
 function write(element, since, now) {
   const text = duration((now - since) / 1000);
@@ -50,7 +69,7 @@ function write(element, since, now) {
 
 function writeAll() {
   const now = hostNow();
-  for (const [element, since] of shown) write(element, since, now);
+  for (const element of visible) write(element, shown.get(element), now);
 }
 
 setInterval(() => {
