@@ -615,7 +615,8 @@ def test_language_is_the_services_until_another_is_chosen(server, open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(server, open_page, scheme):
+def test_axe_finds_nothing_serious(phone_server, open_page, scheme):
+    server = phone_server
     axe, found = Axe(), []
 
     def check(page, where):
@@ -638,24 +639,27 @@ def test_axe_finds_nothing_serious(server, open_page, scheme):
         show(page, view)
         page.wait_for_selector("main tbody tr")
         check(page, view)
+    show(page, "phone")
+    page.wait_for_selector("#phone form")
+    check(page, "phone")
     server.exchange_is("lost", "no answer to Ping within 10 s")
     page.wait_for_selector("#banner .bad")
     show(page, "queues")
     check(page, "lost")
     server.exchange_is("connected", "Asterisk Call Manager/7.0.3")
     page.set_viewport_size({"width": 390, "height": 844})
-    for view in ("calls", "queues", "phones"):
+    for view in ("calls", "queues"):
         show(page, view)
         check(page, f"{view} narrow")
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1024])
-def test_no_view_is_wider_than_the_window(server, open_page, width):
+def test_no_view_is_wider_than_the_window(phone_server, open_page, width):
     page = open_page(width=width)
-    for view in VIEWS:
+    for view in [*VIEWS, "phone"]:
         show(page, view)
-        page.wait_for_selector("main tbody tr")
+        page.wait_for_selector("#phone form" if view == "phone" else "main tbody tr")
         assert overflow(page) <= 0, view
 
 
