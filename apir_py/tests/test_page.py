@@ -175,6 +175,14 @@ def test_session_end_asks_again_and_keeps_the_view(server, open_page):
     expect(page.locator("main")).to_contain_text("ColaUno")
 
 
+def test_restarted_service_that_knows_no_session_asks_again(server, open_page):
+    page = open_page(view="phones")
+    server.sessions.clear()
+    server.close(1001)
+    expect(page.locator(".note")).to_contain_text("La sesión ha terminado")
+    assert page.url.endswith("#/phones")
+
+
 def test_logout_leaves_nothing_behind(server, open_page):
     page = open_page()
     expect(page.locator("main")).to_contain_text("Paquito")
