@@ -85,7 +85,7 @@ def file_routes(directory: Path) -> list[web.RouteDef]:
     routes = []
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
-        if not path.is_file():
+        if not path.is_file() or path.suffix == ".md":  # notes for whoever changes them
             continue
         if path.suffix not in TYPES:
             log.warning("%s is not served: its type is unknown", path)
