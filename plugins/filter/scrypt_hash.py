@@ -14,13 +14,17 @@ version_added: 0.1.0
 author: labredes.pbx contributors (@labredes)
 description:
   - A run must not change what it finds unchanged, so the salt is not random but a digest of O(seed). It must not come
-    from the password itself: whoever has the hash could try passwords against that digest, a million times as fast.
+    from the password itself, since whoever has the hash could try passwords against that digest, which is fast.
 options:
   _input: {description: The password., type: str, required: true}
   seed: {description: "A text that no other user of any host has, such as a random secret and a name.", type: str}
 """
 
-EXAMPLES = "password: \"{{ password | labredes.pbx.scrypt_hash(lookup('labredes.pbx.secret', 'ami_events') ~ name) }}\""
+EXAMPLES = """
+- name: Show the hash of a password
+  ansible.builtin.debug:
+    msg: "{{ password | labredes.pbx.scrypt_hash(lookup('labredes.pbx.secret', 'ami_events') ~ name) }}"
+"""
 RETURN = '_value: {description: "The hash, as V(scrypt$16384$8$5$salt$hash).", type: str}'
 
 
