@@ -209,13 +209,15 @@ def test_database_role_only_reads(on_lab):
     assert "permission denied for schema public" in query("CREATE TABLE mine (n int)")
 
 
-def test_renewed_certificate_keeps_connections(client, lab, on_lab):
+def test_renewed_certificate_keeps_connections(client, lab, lab_directory, on_lab):
     port = int(lab["events"]["url"].rpartition(":")[2])
-    on_lab("""cd /etc/ssl/labredes && openssl req -x509 -new -key key.pem -subj /CN=ends -days 20 -out /tmp/ends
-        cat /tmp/ends >certificate.pem; rm /tmp/ends; systemctl reload labredes-events""")
-    ends = on_lab("cat /etc/ssl/labredes/certificate.pem").strip()
-    assert within(5, lambda: ssl.get_server_certificate((lab["host"], port)).strip() == ends)
     before = process(on_lab)
+    on_lab("""cd /etc/ssl/labredes && openssl req -x509 -new -key key.pem -subj /CN=ends -days 20 -out /tmp/ends
+        cat /tmp/ends >certificate.pem; rm /tmp/ends""")
+    ends = on_lab("cat /etc/ssl/labredes/certificate.pem").strip()
+    assert changes(lab_directory, TAGS) == 1
+    assert ssl.get_server_certificate((lab["host"], port)).strip() == ends
+    assert process(on_lab) == before, "the run restarted the service"
 
     async def talk(http):
         await log_in(http, lab)

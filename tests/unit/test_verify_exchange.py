@@ -249,6 +249,14 @@ def test_other_certificate_is_named(monkeypatch, tmp_path, same, sentence):
         test._call("tls")
 
 
+def test_events_service_that_does_not_answer_is_named():
+    address = options()["servers"]["udp"]  # nothing listens there
+    (problem,) = verification(events=address)._ask_events()
+    assert problem.startswith(f"the events service on port {address.split(':')[1]} is not connected to Asterisk (")
+    assert problem.endswith("; run playbook events.yml, and see journalctl --unit=labredes-events")
+    assert verification(events="")._ask_events() == []
+
+
 def test_documentation_has_the_options_of_the_module(monkeypatch):
     documented = yaml.safe_load(verify_exchange.DOCUMENTATION)["options"]
     seen = {}
