@@ -9,6 +9,7 @@ import wave
 from collections.abc import Sequence
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect
 
 CHROMIUM = "/usr/bin/chromium"
@@ -74,9 +75,12 @@ class BrowserPhone:
         self.page = context.new_page()
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.sent: list[str] = []  # over WebSockets: SIP
+        self.page.on("websocket", lambda socket: socket.on("framesent", lambda text: self.sent.append(str(text))))
         self.page.add_init_script(WATCH + script)
         self.page.goto("/#/phone")
         self.view = self.page.locator("section.phone")
+        self.view.wait_for()
 
     def log_in(self, number: str, password: str) -> None:
         """Fill in number and password, and connect."""
@@ -125,6 +129,13 @@ class BrowserPhone:
         self.page.wait_for_timeout(seconds * 1000)
         later, more = self.page.evaluate(HEARD)
         return later - packets, more - energy
+
+    def barriers(self) -> list[str]:
+        """What axe-core finds in its view that is serious or critical for users with a disability."""
+        found = Axe().run(self.page, context=".phone").response["violations"]
+        return [
+            f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in found if rule["impact"] in ("serious", "critical")
+        ]
 
     def sounding(self) -> bool:
         """Whether it rings, or plays the tone of a call that rings elsewhere."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 from browser_phone import BrowserPhone, chromium, hears_tone, linear, logged_in
@@ -116,6 +118,26 @@ def test_incoming_call_rings_is_answered_and_ends(phone, telephones, number):
     phone.idle()
 
 
+def test_views_are_readable_by_everyone(page, telephones, number, lab, tmp_path):
+    """PICTURES, a directory, gets the pictures of the docs."""
+    phone = page()
+    assert phone.barriers() == []
+    phone.log_in(**lab["webrtc_phone"])
+    phone.registered()
+    telephones.answering("6002")
+    phone.dial("6002")
+    phone.talking("6002")
+    phone.button("Transferir").click()
+    telephones.dial("6001", number, answered=False)
+    expect(phone.button("Contestar")).to_be_visible()
+    for width, scheme in ((1280, "light"), (390, "dark"), (390, "light")):
+        phone.page.set_viewport_size({"width": width, "height": 844})
+        phone.page.emulate_media(color_scheme=scheme)
+        assert phone.barriers() == [], (width, scheme)
+        assert phone.page.evaluate("document.documentElement.scrollWidth") == width
+        phone.page.screenshot(path=Path(os.environ.get("PICTURES", tmp_path)) / f"phone-{width}.png")
+
+
 def test_missed_call_is_listed_and_called_back(phone, telephones, number, lab, on_lab):
     telephones.dial("6001", number, answered=False)
     expect(phone.button("Contestar")).to_be_visible()
@@ -172,6 +194,8 @@ def test_keyboard_keys_are_sent_as_telephone_events(phone, telephones):
     phone.button("Espera").focus()
     phone.page.keyboard.type("19*#")
     assert within(5, lambda: other.media.keys == "19*#"), other.media.keys
+    phone.heard(0.1)  # handles what the browser has told meanwhile
+    assert not [message for message in phone.sent if message.startswith("INFO ")]
 
 
 def test_blind_transfer(phone, telephones, on_lab):
@@ -256,6 +280,11 @@ def test_call_goes_on_after_a_lost_network(phone, telephones, on_lab):
     phone.page.context.set_offline(False)
     phone.says("Se ha recuperado la conexión con la centralita.")
     phone.talking("6002")
+    with phone.page.expect_websocket(
+        lambda socket: socket.url.endswith("/ws")
+    ):  # another network, while the old connection has not ended
+        phone.page.evaluate("dispatchEvent(new Event('online'))")
+    phone.registered()
     # The exchange knows the new connection: it can end the call.
     assert phone.heard()[0] > 25 and hears_tone(hearing(other)) > 0.9
     on_lab("asterisk -rx 'channel request hangup all'")

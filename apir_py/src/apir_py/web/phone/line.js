@@ -4,6 +4,7 @@ import { UA, WebSocketInterface } from "./jssip.js";
 import { Microphone } from "./sound.js";
 
 const REGISTERED_SECONDS = 90; // a connection that died without a word is noticed when this is renewed
+const ANSWER_SECONDS = 8; // an exchange that is starting may lose the first request
 const RETRY_SECONDS = [1, 2, 4, 8, 15]; // between attempts to connect or to register
 const REFUSALS = 4; // in a row, of a password that was right before: an exchange that starts refuses everybody
 const SILENCE_SECONDS = 15; // a call without sound for so long, although the exchange answers, is ended
@@ -257,6 +258,7 @@ export class Line {
     this.status = "connecting";
     this.missedCalls = read(this.missedKey);
     const on = (name, what) => ua.on(name, (data) => ua === this.ua && (what(data), this.changed()));
+    on("connected", () => this.again(ANSWER_SECONDS, () => this.restart()));
     on("registered", () => this.registered());
     on("registrationFailed", ({ response }) => this.registrationFailed(response));
     on("disconnected", ({ error }) => this.disconnected(error));
@@ -290,7 +292,14 @@ export class Line {
     navigator.connection?.removeEventListener?.("change", this.network);
   }
 
+  /** Do something later, unless something happens before. */
+  again(seconds, what) {
+    clearTimeout(this.retry);
+    this.retry = setTimeout(() => this.ua && what(), seconds * 1000);
+  }
+
   registered() {
+    clearTimeout(this.retry);
     const back = this.status === "lost";
     this.status = "registered";
     this.failures = 0;
@@ -308,8 +317,7 @@ export class Line {
     }
     if (!code && this.ua.isConnected()) return this.restart(); // no answer in 32 s: the connection is dead
     this.lost(words("notRegistered"));
-    clearTimeout(this.retry);
-    this.retry = setTimeout(() => this.ua?.isConnected() && this.ua.register(), seconds * 1000);
+    this.again(seconds, () => this.ua.isConnected() && this.ua.register());
   }
 
   async disconnected() {
