@@ -1,0 +1,60 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Own code, since lock_timeout of ansible.builtin.apt does not wait for the lock of dpkg's front ends."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+# In any language the file's name is part of apt's message; python3-apt's own begins with the last words.
+LOCKED = re.compile(r"/lock\b|database area is locked|Failed to lock")
+HOLDER = re.compile(r"process \d+ \([^)]*\)")
+LOCK_SECONDS = 300
+TRIES = 4
+PAUSE = 10
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Run ansible.builtin.apt until it has the lock; documented in plugins/modules/apt.py."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = dict(super().run(tmp, task_vars), changed=False)
+        arguments = {"update_cache": True, "cache_valid_time": 3600, **self._task.args}
+        names = arguments.get("name") or []
+        names = {one.strip() for one in names.split(",")} if isinstance(names, str) else set(names)
+        if names and names <= set(task_vars.get("preflight_packages", [])):
+            return result
+        host, began, failures, lines = task_vars["inventory_hostname"], time.monotonic(), 0, 0
+        while True:
+            answer = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
+            if not answer.get("failed"):
+                return {**result, **answer}
+            reason, waited = str(answer.get("msg", "")), round(time.monotonic() - began)
+            if LOCKED.search(reason):
+                holder = (HOLDER.search(reason) or ["another program"])[0]
+                if waited >= LOCK_SECONDS:
+                    answer["msg"] = (
+                        f"{host}: {holder} has held apt's lock for {waited} s; "
+                        "wait until it has ended, or stop it, then run again."
+                    )
+                    return {**result, **answer}
+                if waited >= 30 * lines:
+                    display.display(f"    {host}: waiting for {holder}, which holds apt's lock ({waited} s)")
+                    lines += 1
+            elif (failures := failures + 1) == TRIES:
+                error = re.search(r"E: ?([^\n]+)", reason)
+                answer["msg"] = (
+                    f"{host}: apt failed ({error[1] if error else reason.strip() or 'without a reason'}); "
+                    "check the host's package sources and its network, then run again."
+                )
+                return {**result, **answer}
+            else:
+                # A mirror that is being updated lists packages that it does not serve yet.
+                arguments["cache_valid_time"] = 0
+            time.sleep(PAUSE)

@@ -1,0 +1,106 @@
+"""The installation of packages, without a host: how it waits for apt's lock, and what it says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import rendering
+from ansible_collections.labredes.pbx.plugins.action import apt
+
+DPKG = (
+    "'/usr/bin/apt-get -y install 'x'' failed: E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by "
+    "process 9 (apt-get)\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another "
+    "process using it?\n"
+)
+BIONIC = (
+    "'/usr/bin/apt-get -y install 'x'' failed: E: Could not get lock /var/lib/dpkg/lock-frontend - open (11: "
+    "Resource temporarily unavailable)\n"
+)
+LISTS = "Failed to lock apt for exclusive operation: Failed to lock directory /var/lib/apt/lists/"
+SPANISH = "'/usr/bin/apt-get' failed: E: No se pudo bloquear /var/lib/dpkg/lock-frontend - open (11)"
+BROKEN = "'/usr/bin/apt-get install 'liblockfile1'' failed: E: Failed to fetch http://a/b.deb  404  Not Found\n"
+
+
+@pytest.fixture(name="install")
+def fixture_install(monkeypatch):
+    """A function from apt's failures, None for a success, to the result, the displayed lines and the calls."""
+    monkeypatch.setattr(apt.ActionBase, "run", lambda *_words: {})
+
+    def run(answers, **arguments):
+        now, lines, calls, rest = [0], [], [], iter(answers)
+        monkeypatch.setattr(
+            apt, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda more: now.__setitem__(0, now[0] + more))
+        )
+        monkeypatch.setattr(apt, "display", SimpleNamespace(display=lines.append))
+        action = apt.ActionModule.__new__(apt.ActionModule)
+        action._task = SimpleNamespace(args=arguments or {"name": ["x"]})
+
+        def execute(module, module_args, task_vars):
+            assert module == "ansible.builtin.apt"
+            calls.append(dict(module_args))
+            reason = next(rest)
+            return {"changed": True} if reason is None else {"failed": True, "msg": reason}
+
+        action._execute_module = execute
+        known = {"inventory_hostname": "pbx1", "preflight_packages": ["acl", "openssl"]}
+        return action.run(task_vars=known), lines, calls
+
+    return run
+
+
+@pytest.mark.parametrize("reason", [DPKG, BIONIC, LISTS, SPANISH])
+def test_installation_waits_for_the_lock_and_says_so(install, reason):
+    result, lines, calls = install([reason] * 7 + [None])
+    assert result == {"changed": True} and len(calls) == 8
+    holder = "process 9 (apt-get)" if reason == DPKG else "another program"
+    assert lines == [f"    pbx1: waiting for {holder}, which holds apt's lock ({waited} s)" for waited in (0, 30, 60)]
+
+
+def test_lock_that_is_never_released_ends_the_wait(install):
+    result, _lines, calls = install([DPKG] * 40)
+    assert result["failed"] and len(calls) == 31
+    assert result["msg"] == (
+        "pbx1: process 9 (apt-get) has held apt's lock for 300 s; wait until it has ended, or stop it, then run again."
+    )
+
+
+def test_failed_download_is_tried_again_with_fresh_lists(install):
+    result, lines, calls = install([BROKEN, DPKG, BROKEN, None])
+    assert result["changed"] and len(lines) == 1
+    assert [call["cache_valid_time"] for call in calls] == [3600, 0, 0, 0]
+
+
+def test_fourth_failure_is_one_sentence(install):
+    result, lines, calls = install([BROKEN] * 9)
+    assert result["failed"] and len(calls) == 4 and not lines
+    assert result["msg"] == (
+        "pbx1: apt failed (Failed to fetch http://a/b.deb  404  Not Found); "
+        "check the host's package sources and its network, then run again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ({"name": ["acl", "openssl"]}, 0),
+        ({"name": "acl, openssl"}, 0),
+        ({"name": ["acl"]}, 0),
+        ({"name": ["acl", "openssl", "x"]}, 1),
+        ({"name": "openssl-x"}, 1),
+        ({"upgrade": "dist"}, 1),
+        ({"deb": "/var/cache/a.deb"}, 1),
+    ],
+)
+def test_host_is_asked_only_for_missing_packages(install, arguments, asked):
+    result, _lines, calls = install([None], **arguments)
+    assert result["changed"] is bool(asked)
+    assert calls == [{"update_cache": True, "cache_valid_time": 3600, **arguments}] * asked
+
+
+def test_every_installation_waits_for_the_lock():
+    """No task installs packages in another way; changes of sources and of the hosts of tests aside."""
+    paths = [*rendering.ROLES.glob("*/tasks/**/*.yml"), *(rendering.ROOT / "playbooks").rglob("*.yml")]
+    text = {path: path.read_text() for path in paths}
+    assert sum("labredes.pbx.apt:" in one for one in text.values()) > 8
+    assert not [path for path, one in text.items() if "ansible.builtin.apt:" in one or "builtin.package:" in one]
