@@ -47,16 +47,12 @@ class ActionModule(ActionBase):
             except AnsibleError as error:
                 return {**result, "failed": True, "msg": f"{template}: {error}"}
             files.append({**item, "content": content})
+        # Keeps the contents, which include secrets, out of the host's journal, where modules log their parameters.
         return {
             **result,
             **self._execute_module(
                 module_name="labredes.pbx.templates",
-                task_vars=task_vars,
+                task_vars={**task_vars, "ansible_no_target_syslog": True},
                 module_args={**self._task.args, "files": files},
             ),
         }
-
-    def _update_module_args(self, module_name, module_args, task_vars):
-        """Keep the contents, which include secrets, out of the host's journal, where modules log their parameters."""
-        super()._update_module_args(module_name, module_args, task_vars)
-        module_args["_ansible_no_log"] = True

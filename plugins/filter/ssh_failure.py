@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+from ansible.release import __version__ as core
+
 DOCUMENTATION = r"""
 name: ssh_failure
 short_description: Explain a failed connection in one sentence
@@ -82,6 +84,11 @@ CAUSES = (
     ),
     (r"[Nn]o space left on device", "its disk is full; free some space on / and /tmp."),
     (
+        r"requires (a minimum of )?Python|AnsiballZ_setup\.py[\s\S]*(Syntax|Import|Type|Attribute|Name)Error",
+        "{python} is too old for the controller's ansible-core {core}; install ansible-core 2.16 on the controller, "
+        "for which Python 3.6 is enough, or set ansible_python_interpreter to a newer Python.",
+    ),
+    (
         r"Could not resolve hostname|Name or service not known|nodename nor servname|failure in name resolution",
         "the name {address} is not known; check ansible_host.",
     ),
@@ -118,6 +125,7 @@ def ssh_failure(failures, name, address=None, user=None, python=None):
         python=python or "/usr/bin/python3",
         address=address,
         port=port,
+        core=core,
     )
 
 

@@ -33,6 +33,15 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.labredes.pbx.plugins.lookup.secret import fault
 
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # before ansible-core 2.19, which renders only what it has read itself, or what is marked so
+
+    def trust_as_template(value):
+        """The text as it is."""
+        return value
+
+
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 WORDS = {"true", "yes", "on", "1", "false", "no", "off", "0"}  # those that the filter bool understands
 SUFFIXES = {suffix: 1024**power for power, suffix in enumerate("KMGTPE", 1)}
@@ -47,8 +56,17 @@ NAMES = {
 }
 
 
+def trusted(value: Any) -> Any:
+    """Content of a file of the collection, whose texts may be rendered as templates."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, list):
+        return [trusted(one) for one in value]
+    return {name: trusted(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
 def load(path: Path) -> dict[str, Any]:
-    """A YAML file."""
+    """A YAML file of the collection."""
     return yaml_load(path.read_text()) or {}
 
 
@@ -61,7 +79,7 @@ def specs() -> dict[str, dict]:
 def defaults(kind: str) -> dict[str, Any]:
     """The defaults, or the private variables (vars), of every role that no distribution decides."""
     paths = [*ROLES.glob(f"*/{kind}/main.yml"), *ROLES.glob(f"*/{kind}/main/*.yml")]
-    return {name: value for path in sorted(paths) for name, value in load(path).items()}
+    return {name: trusted(value) for path in sorted(paths) for name, value in load(path).items()}
 
 
 def shown(value: Any, kind: str = "str") -> str:
@@ -237,19 +255,27 @@ class LookupModule(LookupBase):
         """The sentences about a host; cross references only where each variable is right by itself."""
         table, options, own = load(ROLES / "labredes/vars/rules.yml"), specs(), defaults("defaults")
         # Validation generates no secrets: the host may have them already.
-        known = {**defaults("vars"), **table, **own, **(variables or {}), "__labredes_generate": False}
+        known = {**defaults("vars"), **trusted(table), **own, **(variables or {}), "__labredes_generate": False}
+        before = self._templar.available_variables
+        self._templar.available_variables = known
+        try:
+            return self.problems(known, own, options, table)
+        finally:
+            self._templar.available_variables = before
+
+    def problems(self, known: dict, own: dict, options: dict, table: dict) -> list[str]:
+        """The sentences about variables whose values are known; ``own`` are the defaults."""
         given: list[str] = []
         computed: list[str] = []
-        with self._templar.set_temporary_context(available_variables=known):
-            weak, _problem = self.rendered("labredes_allow_weak_secrets", known["labredes_allow_weak_secrets"])
-            checker = Checker(table, str(weak).lower() in ("true", "yes", "on", "1"))
-            for name, option in options.items():
-                problems = given if known.get(name) != own.get(name) else computed
-                if name not in known or (problems is computed and "secret" in checker.rules.get(name, {})):
-                    continue
-                value, problem = self.rendered(name, known[name])
-                problems += [problem] if problem else checker.problems(name, value, option, name)
-            return given or self.crossed(table["__labredes_cross_references"]) or computed
+        weak, _problem = self.rendered("labredes_allow_weak_secrets", known["labredes_allow_weak_secrets"])
+        checker = Checker(table, str(weak).lower() in ("true", "yes", "on", "1"))
+        for name, option in options.items():
+            problems = given if known.get(name) != own.get(name) else computed
+            if name not in known or (problems is computed and "secret" in checker.rules.get(name, {})):
+                continue
+            value, problem = self.rendered(name, known[name])
+            problems += [problem] if problem else checker.problems(name, value, option, name)
+        return given or self.crossed(trusted(table["__labredes_cross_references"])) or computed
 
     def rendered(self, name: str, value: Any) -> tuple[Any, str | None]:
         """The value of a variable, or a sentence about why it has none; the template itself may contain a secret."""
@@ -265,7 +291,7 @@ class LookupModule(LookupBase):
         problems = []
         for reference in references:
             try:
-                problems.append(" ".join(str(self._templar.template(reference)).split()))
+                problems.append(" ".join(str(self._templar.template(reference) or "").split()))
             except (AnsibleError, TypeError, ValueError):
                 names = sorted(set(re.findall(r"\b(?!labredes\.)[a-z]\w*_\w+", reference)) & set(specs()))
                 problems.append(f"{', '.join(names)} cannot be compared; correct their values.")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import AnsibleEnvironment, Templar, generate_ansible_template_vars
+from ansible.plugins.loader import lookup_loader
+from ansible.template import Templar
+from ansible_collections.labredes.pbx.plugins.lookup.description_problems import trusted
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "roles"
@@ -143,7 +145,7 @@ UNUSUAL = {
 
 def load(path: Path) -> dict:
     """A YAML file of variables, empty when there is none."""
-    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    return trusted(yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
 def defaults(role: str) -> dict:
@@ -170,7 +172,7 @@ def variables(facts: dict, description: dict, secrets: Path, role: str | None = 
     return {
         **found,
         **SET_BY_TASKS,
-        **description,
+        **trusted(description),
         "inventory_hostname": HOST,
         "groups": {"all": [HOST], "pbx": [HOST]},
         "hostvars": {HOST: {}},
@@ -186,21 +188,12 @@ def render(template: Path, known: dict) -> str:
     """A rendered template; raises AnsibleUndefinedVariable for a name that is not defined."""
     loader = DataLoader()
     loader.set_basedir(str(ROOT))
-    known = {**known, **generate_ansible_template_vars(template.name, str(template))}
-    templar = Templar(loader, known).copy_with_new_env(
-        environment_class=AnsibleEnvironment, searchpath=[str(template.parent)], available_variables=known
-    )
-    return templar.template(
-        template.read_text(),
-        preserve_trailing_newlines=True,
-        escape_backslashes=False,
-        convert_data=False,
-        overrides={"trim_blocks": True, "lstrip_blocks": False},
-    )
+    lookup = lookup_loader.get("ansible.builtin.template", loader=loader, templar=Templar(loader, known))
+    return lookup.run([str(template)], known, convert_data=False)[0]
 
 
 def evaluate(expression: str, known: dict):
     """The value of an expression in braces, of the type that Ansible gives it."""
     loader = DataLoader()
     loader.set_basedir(str(ROOT))
-    return Templar(loader, known).template(expression)
+    return Templar(loader, known).template(trusted(expression))

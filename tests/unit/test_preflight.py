@@ -86,6 +86,19 @@ def test_lock_ends_when_its_run_is_killed(take, run):
             "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.",
             "ssh-keygen -R '[192.0.2.1]:3524'",
         ),
+        (
+            'MODULE FAILURE\nTraceback (most recent call last):\n  File "/root/AnsiballZ_setup.py", line 107'
+            "\n    _ansiballz_main()\nSyntaxError: future feature annotations is not defined",
+            "/usr/bin/python3 is too old for the controller's ansible-core",
+        ),
+        (
+            "ansible-core requires a minimum of Python version 3.8. Current version: 3.7.16 (default)",
+            "install ansible-core 2.16 on the controller, for which Python 3.6 is enough",
+        ),
+        (
+            "Ansible requires Python 3.9 or newer on the target. Current version: 3.8.18",
+            "is too old for the controller",
+        ),
         ("Missing sudo password", "may not become root by sudo"),
         ("MODULE FAILURE\n/bin/sh: 1: sudo: not found\n", "sudo is not installed"),
         ("MODULE FAILURE\n/bin/sh: 1: /usr/bin/python3: not found\n", "Python 3 is not at /usr/bin/python3"),
@@ -142,14 +155,32 @@ def test_unsupported_distribution_is_refused_by_name(tmp_path, release, supporte
         "distribution_version": "9",
         "distribution_release": release,
     }
-    known = rendering.variables({**rendering.FACTS["Debian 12"], **facts}, {}, tmp_path, "preflight")
-    tasks = yaml.safe_load((rendering.ROLES / "preflight/tasks/facts.yml").read_text())
-    (check,) = (task["ansible.builtin.assert"] for task in tasks if "ansible.builtin.assert" in task)
-    assert rendering.evaluate("{{ " + check["that"] + " }}", known) is supported
-    assert rendering.evaluate(check["fail_msg"], known) == (
-        f"pbx1: {facts['distribution']} 9 ({release}) is not supported; set the host up with "
+    expected = [
+        f"{facts['distribution']} 9 ({release}) is not supported; set the host up with "
         "Ubuntu bionic, focal, jammy, noble or Debian bullseye, bookworm, trixie."
-    )
+    ]
+    assert unsupported(tmp_path, **facts) == ([] if supported else expected)
+
+
+def unsupported(secrets, **facts) -> list[str]:
+    """Why a host with these facts is refused."""
+    known = rendering.variables({**rendering.FACTS["Debian 12"], **facts}, {}, secrets, "preflight")
+    return rendering.evaluate("{{ __preflight_unsupported }}", known)
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64", "riscv64", "ppc64le"])
+def test_unsupported_architecture_is_refused_by_name(tmp_path, architecture):
+    expected = [
+        f"the architecture {architecture} is not supported; set the host up on x86_64, aarch64, armv7l or i686."
+    ]
+    supported = architecture in rendering.load(rendering.ROLES / "preflight/vars/main.yml")["__preflight_architectures"]
+    assert unsupported(tmp_path, architecture=architecture) == ([] if supported else expected)
+
+
+def test_old_python_of_a_host_is_refused_by_version(tmp_path):
+    assert unsupported(tmp_path, python_version="3.6.9") == []
+    (refusal,) = unsupported(tmp_path, python_version="2.7.17")
+    assert refusal.startswith("Python 2.7.17 is not supported; set ansible_python_interpreter to one from 3.6 on")
 
 
 def test_every_role_supports_the_same_platforms():

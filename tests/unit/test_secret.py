@@ -13,6 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar
+from ansible_collections.labredes.pbx.plugins.lookup.description_problems import trusted
 
 STRONG = "kR7vTz0qWm2xBn5c"
 # A full disk of one page, in a mount namespace of its own; then the lookup of one secret on it.
@@ -102,7 +103,9 @@ def test_check_mode_writes_nothing(secret):
 
 
 def test_directory_may_be_a_template(secret, tmp_path):
-    place = {"labredes_secrets_dir": "{{ inventory_dir | dirname }}/shared", "inventory_dir": f"{tmp_path}/inventory"}
+    place = trusted(
+        {"labredes_secrets_dir": "{{ inventory_dir | dirname }}/shared", "inventory_dir": f"{tmp_path}/inventory"}
+    )
     assert secret("phone_6001", more=place) == (tmp_path / "shared/pbx1/phone_6001").read_text().strip()
 
 
@@ -116,7 +119,7 @@ def test_names_cannot_leave_the_directory(secret):
 
 def test_own_value_takes_precedence_and_may_be_a_template(secret):
     assert secret("phone_6001", own={"phone_6001": STRONG, "other": "{{ not_defined }}"}) == STRONG
-    assert secret("phone_6001", own={"phone_6001": "{{ 'kR7vTz0q' ~ 'Wm2xBn5c' }}"}) == STRONG
+    assert secret("phone_6001", own=trusted({"phone_6001": "{{ 'kR7vTz0q' ~ 'Wm2xBn5c' }}"})) == STRONG
     assert not secret.directory.exists()
 
 

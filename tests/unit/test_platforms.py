@@ -1,0 +1,86 @@
+"""What differs between platforms: versions of ansible-core on the controller, and components of Ubuntu's archive."""
+
+from __future__ import annotations
+
+import pytest
+import rendering
+import yaml
+
+ARCHIVE = "http://archive.ubuntu.com/ubuntu/"
+# What apt-get indextargets prints, as roles/system/tasks/universe.yml asks for it.
+LIVE_SERVER = [f"Ubuntu main {ARCHIVE} {suite}" for suite in ("bionic", "bionic-updates", "bionic-security")]
+PPA = ["LP-PPA-ana-tools main http://ppa.launchpad.net/ana/tools/ubuntu bionic"]
+
+
+@pytest.mark.parametrize(
+    ("components", "missing"),
+    [
+        (LIVE_SERVER + PPA + LIVE_SERVER, [line.split(" ", 2)[2] for line in LIVE_SERVER]),
+        ([*LIVE_SERVER, f"Ubuntu universe {ARCHIVE} bionic"], []),
+        (PPA, []),
+        (["Ubuntu main cdrom://Ubuntu-Server 18.04/ bionic", *LIVE_SERVER[:1]], [f"{ARCHIVE} bionic"]),
+        # Lists that could not be downloaded have no origin.
+        ([f" main {ARCHIVE} bionic"], []),
+    ],
+)
+def test_universe_is_enabled_beside_main_alone(components, missing, tmp_path):
+    known = rendering.variables(rendering.FACTS["Ubuntu 18.04"], {}, tmp_path, "system")
+    known["__system_components"] = {"stdout": "\n".join(components)}
+    assert rendering.evaluate("{{ __system_without_universe }}", known) == missing
+
+
+def condition(path: str, name: str) -> str:
+    """The condition of the task whose name begins so."""
+    (task,) = [task for task in yaml.safe_load((rendering.ROLES / path).read_text()) if task["name"].startswith(name)]
+    return "{{ " + task["when"] + " }}"
+
+
+def test_universe_is_enabled_before_the_first_upgrade_on_ubuntu(tmp_path):
+    path = "system/tasks/upgrade.yml"
+    names = [task["name"] for task in yaml.safe_load((rendering.ROLES / path).read_text())]
+    assert (
+        names.index("Enable the component universe of Ubuntu")
+        == names.index("Update the package lists and upgrade") - 1
+    )
+    for platform, facts in rendering.FACTS.items():
+        known = rendering.variables(facts, {}, tmp_path, "system")
+        assert rendering.evaluate(condition(path, "Enable the"), known) is platform.startswith("Ubuntu")
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [("2.15.13", True), ("2.16.0", False), ("2.19.14", False), ("2.21.5", False), ("2.22.0b1", True), ("3.0.0", True)],
+)
+def test_core_that_is_not_supported_is_refused(version, refused, tmp_path):
+    major, minor = version.split(".")[:2]
+    known = rendering.variables(rendering.FACTS["Debian 12"], {}, tmp_path, "labredes")
+    known["ansible_version"] = {"full": version, "major": int(major), "minor": int(minor)}
+    assert rendering.evaluate(condition("labredes/tasks/validate.yml", "Check the version of"), known) is refused
+
+
+def test_supported_cores_are_the_same_everywhere():
+    own = rendering.load(rendering.ROLES / "labredes/vars/main.yml")
+    first, last = own["__labredes_core_first"], own["__labredes_core_last"]
+    after = last.replace(last.split(".")[1], str(int(last.split(".")[1]) + 1))
+    runtime = rendering.load(rendering.ROOT / "meta/runtime.yml")
+    assert runtime["requires_ansible"] == f">={first}.0,<{after}.0"
+    for path in rendering.ROLES.glob("*/meta/main.yml"):
+        assert rendering.load(path)["galaxy_info"]["min_ansible_version"] == first
+    assert f"{first} to {last}" in " ".join((rendering.ROOT / "README.md").read_text().split())
+
+
+@pytest.mark.parametrize(("platform", "name"), [("Ubuntu 18.04", "libncurses5-dev"), ("Debian 12", "libncurses-dev")])
+def test_build_depends_on_the_real_package_of_ncurses(platform, name, tmp_path):
+    known = rendering.variables(rendering.FACTS[platform], {}, tmp_path, "asterisk_package")
+    dependencies = rendering.evaluate("{{ __asterisk_package_all_dependencies }}", known)
+    assert [one for one in dependencies if "ncurses" in one] == [name]
+
+
+def test_architectures_are_those_of_which_a_package_is_made(tmp_path):
+    names = rendering.load(rendering.ROLES / "preflight/vars/main.yml")["__preflight_architectures"]
+    for name in [*names, "riscv64"]:
+        known = rendering.variables(
+            {**rendering.FACTS["Debian 12"], "architecture": name}, {}, tmp_path, "asterisk_package"
+        )
+        packaged = rendering.evaluate("{{ __asterisk_package_architecture }}", known)
+        assert (packaged != name) is (name in names)
