@@ -8,6 +8,7 @@ import yaml
 
 ARCHIVE = "http://archive.ubuntu.com/ubuntu/"
 # What apt-get indextargets prints, as roles/system/tasks/universe.yml asks for it.
+CONFIGURED = ["configured main", "configured universe"]
 LIVE_SERVER = [f"Ubuntu main {ARCHIVE} {suite}" for suite in ("bionic", "bionic-updates", "bionic-security")]
 PPA = ["LP-PPA-ana-tools main http://ppa.launchpad.net/ana/tools/ubuntu bionic"]
 
@@ -16,7 +17,9 @@ PPA = ["LP-PPA-ana-tools main http://ppa.launchpad.net/ana/tools/ubuntu bionic"]
     ("components", "missing"),
     [
         (LIVE_SERVER + PPA + LIVE_SERVER, [line.split(" ", 2)[2] for line in LIVE_SERVER]),
-        ([*LIVE_SERVER, f"Ubuntu universe {ARCHIVE} bionic"], []),
+        ([*LIVE_SERVER, f"Ubuntu universe {ARCHIVE} bionic", *CONFIGURED], []),
+        # Enabled, and its lists are not downloaded yet.
+        ([*LIVE_SERVER, *CONFIGURED], []),
         (PPA, []),
         (["Ubuntu main cdrom://Ubuntu-Server 18.04/ bionic", *LIVE_SERVER[:1]], [f"{ARCHIVE} bionic"]),
         # Lists that could not be downloaded have no origin.
@@ -25,7 +28,7 @@ PPA = ["LP-PPA-ana-tools main http://ppa.launchpad.net/ana/tools/ubuntu bionic"]
 )
 def test_universe_is_enabled_beside_main_alone(components, missing, tmp_path):
     known = rendering.variables(rendering.FACTS["Ubuntu 18.04"], {}, tmp_path, "system")
-    known["__system_components"] = {"stdout": "\n".join(components)}
+    known["__system_components"] = {"stdout": "\n".join(components), "stdout_lines": components}
     assert rendering.evaluate("{{ __system_without_universe }}", known) == missing
 
 

@@ -8,9 +8,8 @@ import tarfile
 
 import pytest
 import rendering
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
 from ansible_collections.labredes.pbx.plugins.filter import asterisk_release
+from ansible_collections.labredes.pbx.plugins.lookup.description_problems import trusted
 
 ROLE = rendering.ROLES / "asterisk_package"
 PINNED = rendering.load(ROLE / "vars/main/pinned_sources.yml")
@@ -19,24 +18,17 @@ LENGTHS = {"sha256": 64, "md5": 32}
 SHA256, MD5 = "sha256:" + "0" * 64, "md5:" + "0" * 32
 
 
-def describe(**variables) -> Templar:
-    """A templar over the role's variables, with some of one's own."""
-    return Templar(
-        DataLoader(),
-        {
-            **rendering.defaults("labredes"),
-            **rendering.role_variables("asterisk_package", rendering.FACTS["Debian 11"]),
-            "ansible_facts": rendering.FACTS["Debian 11"],
-            "inventory_hostname": rendering.HOST,
-            "role_path": str(ROLE),
-            **variables,
-        },
-    )
-
-
 def value(name: str, **variables):
-    """A variable of the role."""
-    return describe(**variables).template("{{ " + name + " }}")
+    """A variable of the role, with some of one's own."""
+    known = {
+        **rendering.defaults("labredes"),
+        **rendering.role_variables("asterisk_package", rendering.FACTS["Debian 11"]),
+        "ansible_facts": rendering.FACTS["Debian 11"],
+        "inventory_hostname": rendering.HOST,
+        "role_path": str(ROLE),
+        **trusted(variables),
+    }
+    return rendering.evaluate("{{ " + name + " }}", known)
 
 
 def key(**variables) -> str:
