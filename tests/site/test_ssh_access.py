@@ -86,7 +86,8 @@ class Administrator:
         (self.directory / "known_hosts").unlink(missing_ok=True)
         self.inside(
             "systemctl stop labredes-sshd-rollback.timer labredes-firewall-rollback.timer 2>/dev/null || true;"
-            "rm -f /etc/ssh/*labredes*; [ ! -e /usr/local/sbin/labredes-firewall ] || labredes-firewall remove;"
+            "rm -f /etc/ssh/*labredes* /etc/ssh/sshd_config.original /etc/ssh/sshd_config.d/*;"
+            "[ ! -e /usr/local/sbin/labredes-firewall ] || labredes-firewall remove;"
             "cp /var/lib/sshd_config /etc/ssh; systemctl reload ssh"
         )
 
@@ -172,6 +173,26 @@ def test_port_in_use_is_refused_before_any_change(admin):
         assert not admin.inside("ls /etc/ssh/*.before-labredes 2>/dev/null || true")
     finally:
         admin.inside("systemctl stop taken")
+
+
+def test_keys_from_elsewhere_are_refused_or_kept(admin):
+    """A drop-in as FreeIPA and the like write it; the role's own configuration does not read drop-ins."""
+    admin.reset()
+    admin.inside(
+        "cp /etc/ssh/ssh_host_ed25519_key.pub /etc/ssh/ca.pub; mkdir -p /etc/ssh/sshd_config.d;"
+        "echo TrustedUserCAKeys /etc/ssh/ca.pub > /etc/ssh/sshd_config.d/50-directory.conf; systemctl reload ssh"
+    )
+    assert admin.play() != 0
+    assert "sshd takes keys of users from trustedusercakeys /etc/ssh/ca.pub, and would not any more" in admin.output
+    assert admin.ports() == [22]
+    assert "Include" in admin.inside("cat /etc/ssh/sshd_config")
+    assert admin.play(sshd_user_keys={"TrustedUserCAKeys": "/etc/ssh/ca.pub"}) == 0, admin.output
+    assert admin.ports() == [3524]
+    assert "trustedusercakeys /etc/ssh/ca.pub" in admin.inside("sshd -T")
+    assert "Include" in admin.inside("cat /etc/ssh/sshd_config.original")
+    # From now on the description decides.
+    assert admin.play() == 0, admin.output
+    assert "trustedusercakeys none" in admin.inside("sshd -T")
 
 
 def test_configuration_that_locks_out_is_rolled_back(admin):
