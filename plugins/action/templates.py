@@ -33,6 +33,8 @@ class ActionModule(ActionBase):
         """The module's result; a template that cannot be rendered fails before the host is changed."""
         result = super().run(tmp, task_vars)
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
+        # Only up to ansible-core 2.18 text that looks like a list would become one.
+        options = {} if hasattr(self._templar, "evaluate_expression") else {"convert_data": False}
         files = []
         for item in self._task.args["files"]:
             if "from" in item:
@@ -43,7 +45,7 @@ class ActionModule(ActionBase):
                 continue
             template = f"{self._task.args.get('source', '.')}/{item['name']}.j2"
             try:
-                [content] = lookup.run([template], task_vars, convert_data=False)
+                [content] = lookup.run([template], task_vars, **options)
             except AnsibleError as error:
                 return {**result, "failed": True, "msg": f"{template}: {error}"}
             files.append({**item, "content": content})

@@ -189,7 +189,8 @@ def render(template: Path, known: dict) -> str:
     loader = DataLoader()
     loader.set_basedir(str(ROOT))
     lookup = lookup_loader.get("ansible.builtin.template", loader=loader, templar=Templar(loader, known))
-    return lookup.run([str(template)], known, convert_data=False)[0]
+    options = {} if hasattr(Templar, "evaluate_expression") else {"convert_data": False}
+    return lookup.run([str(template)], known, **options)[0]
 
 
 def evaluate(expression: str, known: dict):

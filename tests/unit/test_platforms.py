@@ -6,11 +6,11 @@ import pytest
 import rendering
 import yaml
 
-ARCHIVE = "http://archive.ubuntu.com/ubuntu/"
+ARCHIVE = "http://archive.example.org/ubuntu/"
 # What apt-get indextargets prints, as roles/system/tasks/universe.yml asks for it.
 CONFIGURED = ["configured main", "configured universe"]
 LIVE_SERVER = [f"Ubuntu main {ARCHIVE} {suite}" for suite in ("bionic", "bionic-updates", "bionic-security")]
-PPA = ["LP-PPA-ana-tools main http://ppa.launchpad.net/ana/tools/ubuntu bionic"]
+PPA = ["LP-PPA-ana-tools main http://ppa.example.org/ana/tools/ubuntu bionic"]
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,26 @@ def test_architectures_are_those_of_which_a_package_is_made(tmp_path):
         )
         packaged = rendering.evaluate("{{ __asterisk_package_architecture }}", known)
         assert (packaged != name) is (name in names)
+
+
+@pytest.mark.parametrize(
+    ("effective", "described", "dropped"),
+    [
+        (
+            ["port 22", "authorizedkeyscommand none", "authorizedkeysfile .ssh/authorized_keys .ssh/authorized_keys2"],
+            {},
+            0,
+        ),
+        (["authorizedkeyscommand /usr/bin/sss_ssh_authorizedkeys", "authorizedkeyscommanduser nobody"], {}, 1),
+        (["authorizedkeyscommand /usr/bin/keys"], {"AuthorizedKeysCommandUser": "nobody"}, 1),
+        (["authorizedkeyscommand /usr/bin/keys"], {"AuthorizedKeysCommand": "none"}, 0),
+        (["authorizedkeysfile /etc/ssh/keys/%u", "trustedusercakeys /etc/ssh/ca.pub"], {}, 2),
+        (["authorizedkeysfile /etc/ssh/keys/%u", "trustedusercakeys none"], {"AuthorizedKeysFile": "/x"}, 0),
+        # The configuration is the role's own.
+        ([], {}, 0),
+    ],
+)
+def test_sources_of_keys_are_dropped_only_by_name(effective, described, dropped, tmp_path):
+    known = rendering.variables(rendering.FACTS["Debian 12"], {"sshd_user_keys": described}, tmp_path, "sshd")
+    known["__sshd_key_sources"] = {"stdout_lines": effective}
+    assert len(rendering.evaluate("{{ __sshd_dropped }}", known)) == dropped

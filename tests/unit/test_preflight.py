@@ -87,7 +87,7 @@ def test_lock_ends_when_its_run_is_killed(take, run):
             "ssh-keygen -R '[192.0.2.1]:3524'",
         ),
         (
-            'MODULE FAILURE\nTraceback (most recent call last):\n  File "/root/AnsiballZ_setup.py", line 107'
+            'MODULE FAILURE\nTraceback (most recent call last):\n  File "/tmp/AnsiballZ_setup.py", line 107'
             "\n    _ansiballz_main()\nSyntaxError: future feature annotations is not defined",
             "/usr/bin/python3 is too old for the controller's ansible-core",
         ),

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 import rendering
 from ansible_collections.labredes.pbx.plugins.filter import asterisk_release
-from ansible_collections.labredes.pbx.plugins.lookup.description_problems import trusted
+from rendering import trusted
 
 ROLE = rendering.ROLES / "asterisk_package"
 PINNED = rendering.load(ROLE / "vars/main/pinned_sources.yml")

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar
-from ansible_collections.labredes.pbx.plugins.lookup.description_problems import trusted
+from rendering import trusted
 
 STRONG = "kR7vTz0qWm2xBn5c"
 # A full disk of one page, in a mount namespace of its own; then the lookup of one secret on it.

@@ -34,6 +34,7 @@ def write(tmp_path, monkeypatch, capsys):
             "_ansible_no_log": True,
             **options,
         }
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
         umask = os.umask(0o022)
         try:
