@@ -14,7 +14,7 @@ PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev 
 
 # Taken as they are written, dollars and quotes included.
 export LAB_CMD := $(value CMD)
-export RELEASE MIRROR GIT PYTHON
+export RELEASE MIRROR GIT PYTHON CORES
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
@@ -98,6 +98,10 @@ docs: tools ## Write the tables of variables in the roles' READMEs
 .PHONY: screenshots
 screenshots: tools ## Take the pictures of the page in docs/images
 	@.venv/bin/python apir_py/tests/screenshots.py
+
+.PHONY: cores
+cores: tools ## Run the unit tests with the other supported versions of ansible-core (CORES)
+	@tests/tools/cores.sh
 
 .PHONY: soak
 soak: tools ## Kill 50 runs of the whole site on the lab host at random steps (over an hour; KILLS, SEED)
