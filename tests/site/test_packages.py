@@ -5,7 +5,10 @@ from __future__ import annotations
 from playbook import play
 
 # As apt and dpkg lock it.
-HOLD = "import fcntl, time; fcntl.lockf(open('/var/lib/dpkg/lock-frontend', 'w'), fcntl.LOCK_EX); time.sleep(30)"
+HOLD = (
+    "import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); "
+    "fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(30)"
+)
 
 
 def test_installation_waits_for_the_lock_of_apt(lab_directory, on_lab):
