@@ -67,7 +67,9 @@ class Call {
 
   follow() {
     const { session, line } = this;
-    const on = (names, what) => names.split(" ").forEach((name) => session.on(name, (data) => (what(data), line.changed())));
+    const on = (names, what) => {
+      for (const name of names.split(" ")) session.on(name, (data) => (what(data), line.changed()));
+    };
     if (session.connection) this.listen(session.connection);
     else session.on("peerconnection", ({ peerconnection }) => this.listen(peerconnection));
     session.on("icecandidate", ({ ready }) => setTimeout(ready, CANDIDATE_MS));

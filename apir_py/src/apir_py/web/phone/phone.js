@@ -7,11 +7,18 @@ import { texts } from "./texts.js";
 const KEYS = ["1", "2 ABC", "3 DEF", "4 GHI", "5 JKL", "6 MNO", "7 PQRS", "8 TUV", "9 WXYZ", "*", "0 +", "#"];
 const INFORMATION_MS = 10000; // a failure stays until something else is said
 const ICONS = {
-  call: "M6.6 10.8a15 15 0 0 0 6.6 6.6l2.2-2.2a1 1 0 0 1 1-.25 11.4 11.4 0 0 0 3.6.57 1 1 0 0 1 1 1V20a1 1 0 0 1-1 1A17 17 0 0 1 3 4a1 1 0 0 1 1-1h3.5a1 1 0 0 1 1 1 11.4 11.4 0 0 0 .57 3.6 1 1 0 0 1-.25 1z",
+  call:
+    "M6.6 10.8a15 15 0 0 0 6.6 6.6l2.2-2.2a1 1 0 0 1 1-.25 11.4 11.4 0 0 0 3.6.57 " +
+    "1 1 0 0 1 1 1V20a1 1 0 0 1-1 1" +
+    "A17 17 0 0 1 3 4a1 1 0 0 1 1-1h3.5a1 1 0 0 1 1 1 11.4 11.4 0 0 0 .57 3.6 1 1 0 0 1-.25 1z",
   hold: "M7 5h3.5v14H7zM13.5 5H17v14h-3.5z",
-  mute: "M12 15a3 3 0 0 0 3-3V6a3 3 0 0 0-6 0v6a3 3 0 0 0 3 3zm6-3a6 6 0 0 1-12 0H4a8 8 0 0 0 7 7.9V22h2v-2.1A8 8 0 0 0 20 12z",
+  mute:
+    "M12 15a3 3 0 0 0 3-3V6a3 3 0 0 0-6 0v6a3 3 0 0 0 3 3zm6-3a6 6 0 0 1-12 0H4a8 8 0 0 0 7 7.9" +
+    "V22h2v-2.1A8 8 0 0 0 20 12z",
   transfer: "M14 4l6 6-6 6v-4c-5 0-8 1.5-10 5 .5-5.5 3.5-9 10-9z",
-  erase: "M22 5H8l-6 7 6 7h14zM12 8.6l2.5 2.5L17 8.6l1.4 1.4-2.5 2.5 2.5 2.5-1.4 1.4-2.5-2.5-2.5 2.5-1.4-1.4 2.5-2.5-2.5-2.5z",
+  erase:
+    "M22 5H8l-6 7 6 7h14zM12 8.6l2.5 2.5L17 8.6l1.4 1.4-2.5 2.5 2.5 2.5-1.4 1.4-2.5-2.5" +
+    "-2.5 2.5-1.4-1.4 2.5-2.5-2.5-2.5z",
 };
 
 const icon = (name) =>
@@ -188,7 +195,9 @@ class Phone extends Component {
         </header>
         <p class="phone-said" role="status">${information}</p>
         <p class="phone-said phone-failure" role="alert">${problem}</p>
-        <p class="phone-hidden" role="status">${line.calls.map((call) => `${this.who(call)}: ${this.stateOf(call)}. `)}</p>
+        <p class="phone-hidden" role="status">
+          ${line.calls.map((call) => `${this.who(call)}: ${this.stateOf(call)}. `)}
+        </p>
         ${line.status === "out" ? this.loginForm() : this.panel()}
       </section>
     `;
@@ -246,7 +255,8 @@ class Phone extends Component {
     const toggle = (name, on, action) => button(name, text(name), name, action, { "aria-pressed": String(on) });
     const other = this.line.calls.find((one) => one !== call && one.established);
     return html`
-      <article class="phone-call" key=${call.id} data-state=${call.held ? "held" : call.state} aria-label=${this.who(call)}>
+      <article class="phone-call" key=${call.id} aria-label=${this.who(call)}
+        data-state=${call.held ? "held" : call.state}>
         <h2 class="phone-who">${call.name || call.number || text("unknown")}</h2>
         <p class="phone-what">${call.name && html`<span>${call.number}</span>`}<span>${this.stateOf(call)}</span>${
           call.answered && html`<${Clock} since=${call.answered} label=${text("duration")} />`
@@ -263,7 +273,10 @@ class Phone extends Component {
           }
           ${
             call.state === "incoming" &&
-            button("answer", text("answer"), "call", () => this.answer(call), { "data-focus": true, disabled: call.busy })
+            button("answer", text("answer"), "call", () => this.answer(call), {
+              "data-focus": true,
+              disabled: call.busy,
+            })
           }
           ${button("end", text(call.state === "incoming" ? "reject" : "hangUp"), "call", () => call.hangUp(), {
             "data-focus": true,
@@ -290,12 +303,14 @@ class Phone extends Component {
 
   openTransfer(call) {
     const open = this.state.transferring !== call.id;
-    this.setState({ transferring: open ? call.id : null }, () => open && this.base.querySelector(".phone-target").focus());
+    this.setState({ transferring: open ? call.id : null }, () => {
+      if (open) this.base.querySelector(".phone-target").focus();
+    });
   }
 
   transferForm(call) {
     const { text } = this;
-    const number = (event) => event.target.form?.elements.target.value.trim() || event.target.elements?.target.value.trim();
+    const number = ({ target }) => (target.form || target).elements.target.value.trim();
     return html`
       <form class="phone-transferring" onSubmit=${(event) => {
         event.preventDefault();
@@ -303,7 +318,8 @@ class Phone extends Component {
         this.setState({ transferring: null });
       }}>
         <label>${text("transferTo")}
-          <input class="phone-target" name="target" required inputmode="tel" autocomplete="off" pattern="[0-9A-Za-z*#+]+"
+          <input class="phone-target" name="target" required inputmode="tel" autocomplete="off"
+            pattern="[0-9A-Za-z*#+]+"
             onKeyDown=${(event) => event.key === "Escape" && this.openTransfer(call)} />
         </label>
         <div class="phone-actions">
@@ -324,7 +340,8 @@ class Phone extends Component {
       <div class="phone-pad" role="group" aria-label=${text("keypad")}>
         ${KEYS.map((both) => {
           const [key, letters] = both.split(" ");
-          return html`<button type="button" key=${key} aria-label=${text("key", { key })} onClick=${() => this.press(key)}>
+          return html`<button type="button" key=${key} aria-label=${text("key", { key })}
+            onClick=${() => this.press(key)}>
             <span>${key}</span><small aria-hidden="true">${letters}</small>
           </button>`;
         })}
@@ -343,7 +360,8 @@ class Phone extends Component {
         this.call(number);
       }}>
         <div class="phone-number">
-          <input data-focus type="tel" autocomplete="off" aria-label=${text("callNumber")} placeholder=${text("callNumber")}
+          <input data-focus type="tel" autocomplete="off"
+            aria-label=${text("callNumber")} placeholder=${text("callNumber")}
             value=${number} onInput=${(event) => this.setState({ number: event.target.value })} />
           ${
             number &&
@@ -458,9 +476,9 @@ await style();
 /**
  * Put the phone into an element.
  *
- * language: es or en. onState gets {registered, ringing, missed, voicemail} at each change of one of them: two booleans,
- * the number of missed calls in the list and of new messages. The phone lasts until unmount(), also while the element is
- * hidden; unmount() unregisters it and ends its calls. setLanguage(language) changes its language.
+ * language: es or en. onState gets {registered, ringing, missed, voicemail} at each change of one of them: two
+ * booleans, the number of missed calls in the list and of new messages. The phone lasts until unmount(), also while the
+ * element is hidden; unmount() unregisters it and ends its calls. setLanguage(language) changes its language.
  */
 export function mountPhone(element, { language = "es", onState = () => {} } = {}) {
   const setLanguage = (chosen) => render(html`<${Phone} language=${chosen} onState=${onState} />`, element);
