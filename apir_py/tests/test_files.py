@@ -22,7 +22,7 @@ def web(tmp_path, monkeypatch):
     (web / "app.js").write_text("export const x = 1\n" * 50)
     (web / "phone/ring.wav").write_bytes(b"RIFF" + bytes(500))
     (web / "phone/short.css").write_text("a{}")
-    for name in ("a.mjs", "a.svg", "a.json", "a.woff2", "a.ogg", "a.txt", "a.png", "notes.md", ".hidden"):
+    for name in ("a.mjs", "a.svg", "a.json", "a.woff2", "a.ogg", "a.txt", "a.png", "notes.doc", ".hidden"):
         (web / name).write_text("x")
     (tmp_path / "secret.txt").write_text("s3cret")
     monkeypatch.setattr("apir_py.server.WEB", web)
@@ -134,7 +134,7 @@ async def test_head_has_the_headers_alone(certificate):
         "//secret.txt",
         "/phone",
         "/phone/",
-        "/notes.md",
+        "/notes.doc",
         "/.hidden",
         "/app.js%00.html",
         "/APP.JS",
@@ -156,4 +156,4 @@ async def test_file_is_not_written_to(certificate):
 async def test_file_of_unknown_type_is_named_at_the_start(certificate, caplog):
     async with running(certificate):
         pass
-    assert "notes.md is not served: its type is unknown" in caplog.text
+    assert "notes.doc is not served: its type is unknown" in caplog.text

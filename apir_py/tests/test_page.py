@@ -525,7 +525,7 @@ def test_phone_is_loaded_when_opened_and_stays(phone_server, open_page):
     page.route("**/phone/phone.js", answer)
     log_in(page, phone_server.url)
     page.wait_for_selector("tbody tr")
-    assert loaded == ["HEAD"]
+    assert loaded == []
     show(page, "phone")
     expect(page.locator("#phone")).to_have_text("phone in es")
     expect(page.locator('nav a[href="#/phone"] .count')).to_have_text("2 perdidas")
@@ -535,16 +535,22 @@ def test_phone_is_loaded_when_opened_and_stays(phone_server, open_page):
     expect(page.locator("#phone")).to_have_text("phone in en")
     show(page, "calls")
     expect(page.locator("#phone")).to_be_hidden()
-    assert loaded == ["HEAD", "GET"]
+    assert loaded == ["GET"]
     page.click("text=Log out")
     page.wait_for_function("() => window.unmounted")
 
 
-def test_without_the_module_there_is_no_phone(phone_server, open_page):
+def test_phone_that_cannot_be_loaded_is_reported(phone_server, open_page):
     page = open_page(login=False)
-    page.expected.append("404")
+    page.expected += ["404", "Failed to fetch dynamically imported module"]
     page.route("**/phone/phone.js", lambda route: route.fulfill(status=404))
     log_in(page, phone_server.url)
+    show(page, "phone")
+    expect(page.locator("[role=alert]")).to_have_text("No se ha podido cargar el teléfono. Recargue la página.")
+
+
+def test_without_a_browser_phone_there_is_no_view(server, open_page):
+    page = open_page()
     page.wait_for_selector("tbody tr")
     assert page.locator('nav a[href="#/phone"]').count() == 0
 

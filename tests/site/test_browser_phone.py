@@ -194,7 +194,7 @@ def test_keyboard_keys_are_sent_as_telephone_events(phone, telephones):
     phone.button("Espera").focus()
     phone.page.keyboard.type("19*#")
     assert within(5, lambda: other.media.keys == "19*#"), other.media.keys
-    phone.heard(0.1)  # handles what the browser has told meanwhile
+    phone.heard(0.1)  # handles what the browser has sent meanwhile
     assert not [message for message in phone.sent if message.startswith("INFO ")]
 
 

@@ -15,11 +15,11 @@ EVERY = ["udp", "tcp", "tls", "wss"]
 
 @pytest.fixture
 def known(tmp_path):
-    """A function from facts and a description to the variables of role pbx."""
+    """A function from facts and a description to the variables of a role, pbx by default."""
 
-    def variables(facts: dict | None = None, **description: object) -> dict:
+    def variables(facts: dict | None = None, role: str = "pbx", **description: object) -> dict:
         all_facts = {**rendering.FACTS["Debian 12"], **(facts or {})}
-        return rendering.variables(all_facts, {"labredes_sip_transports": EVERY, **description}, tmp_path, "pbx")
+        return rendering.variables(all_facts, {"labredes_sip_transports": EVERY, **description}, tmp_path, role)
 
     return variables
 
@@ -82,7 +82,8 @@ def test_wss_may_listen_on_ipv6(known):
 )
 def test_browsers_are_offered_the_external_address_too(known, address, offered):
     text = rendering.render(
-        rendering.ROLES / "asterisk/templates/etc/asterisk/rtp.conf.j2", known(labredes_external_address=address)
+        rendering.ROLES / "asterisk/templates/etc/asterisk/rtp.conf.j2",
+        known(role="asterisk", labredes_external_address=address),
     )
     sections = {section.name: section.settings for section in asterisk_files.parse(text)}
     assert [value.lstrip("> ") for _key, value in sections.get("ice_host_candidates", [])] == offered

@@ -12,7 +12,7 @@ import { link, list, live, receive, reset, serviceLost, useStore } from "./store
 import { Agents } from "./views/agents.js";
 import { Calls } from "./views/calls.js";
 import { Conferences } from "./views/conferences.js";
-import { Phone, phoneThere } from "./views/phone.js";
+import { Phone } from "./views/phone.js";
 import { Phones } from "./views/phones.js";
 import { Queues } from "./views/queues.js";
 import { Records } from "./views/records.js";
@@ -37,10 +37,7 @@ function App() {
     const { status, data } = await request("GET", "session");
     if (status === 200) {
       if (!keptLanguage()) chooseLanguage(data.language);
-      const there = data.phone ? phoneThere() : false;
-      // Nobody but the phone's own view waits for the phone.
-      setSession({ ...data, phone: readRoute().view === "phone" && (await there) });
-      if (await there) setSession({ ...data, phone: true });
+      setSession(data);
     } else {
       if (status !== 401) setReason("login.unreachable");
       setSession(null);

@@ -5,7 +5,7 @@ import { Microphone } from "./sound.js";
 
 const REGISTERED_SECONDS = 90; // a connection that died without a word is noticed when this is renewed
 const ANSWER_SECONDS = 8; // an exchange that is starting may lose the first request
-const SETTLED_SECONDS = 0.7; // after a change of the network, which often comes in several steps
+const NETWORK_PAUSE = 0.7; // after a change of the network, which often comes in several steps
 const RETRY_SECONDS = [1, 2, 4, 8, 15]; // between attempts to connect or to register
 const REFUSALS = 4; // in a row, of a password that was right before: an exchange that starts refuses everybody
 const SILENCE_SECONDS = 15; // a call without sound for so long, although the exchange answers, is ended
@@ -350,7 +350,7 @@ export class Line {
 
   networkChanged() {
     if (!this.ua) return;
-    if (navigator.onLine) this.again(SETTLED_SECONDS, () => this.restart());
+    if (navigator.onLine) this.again(NETWORK_PAUSE, () => this.restart());
     else this.lost(words("offline"));
   }
 

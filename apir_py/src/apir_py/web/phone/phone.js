@@ -49,7 +49,7 @@ class Phone extends Component {
     this.sounds = new Sounds();
     this.line = new Line(() => this.changed(), (words, failure) => this.say(words, failure));
     this.state = { number: "", last: "", devices: [], transferring: null };
-    this.told = "";
+    this.reported = "";
     this.typed = (event) => this.key(event);
     this.devicesChanged = () => this.listDevices();
     this.leave = () => this.line.stop();
@@ -101,9 +101,9 @@ class Phone extends Component {
       missed: missedCalls.length,
       voicemail: voicemail?.fresh || 0,
     };
-    const told = JSON.stringify(state);
-    if (told !== this.told) this.props.onState(state);
-    this.told = told;
+    const report = JSON.stringify(state);
+    if (report !== this.reported) this.props.onState(state);
+    this.reported = report;
     this.setState({});
   }
 

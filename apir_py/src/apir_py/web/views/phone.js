@@ -4,22 +4,11 @@ import { Component, html } from "../vendor/htm-preact-standalone.module.js";
 import { language, t } from "../language.js";
 import { Heading } from "../parts.js";
 
-const MODULE = "./phone/phone.js";
-
-/** Whether the service has the phone's module. */
-export async function phoneThere() {
-  try {
-    return (await fetch(MODULE, { method: "HEAD" })).ok;
-  } catch {
-    return false;
-  }
-}
-
 /** Stays where it is, unseen, while another view is open: a call goes on. */
 export class Phone extends Component {
   async componentDidMount() {
     try {
-      const { mountPhone } = await import(`../${MODULE}`);
+      const { mountPhone } = await import("../phone/phone.js");
       if (!this.gone)
         this.phone = mountPhone(this.base.querySelector("#phone"), { language, onState: this.props.onState });
     } catch (error) {
