@@ -12,7 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ansible.plugins.loader import init_plugin_loader
+
 ROOT = Path(__file__).resolve().parents[2]
+init_plugin_loader([str(ROOT / "collections")])
 sys.path.insert(0, str(ROOT / "tests/unit"))
 import rendering  # noqa: E402  it lies beside the unit tests
 

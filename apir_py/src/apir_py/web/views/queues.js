@@ -67,8 +67,9 @@ function Caller({ caller }) {
   </li>`;
 }
 
+/** A number may be a member twice, as an agent and as a phone. */
 function withIds(members) {
-  return members.map((member) => ({ ...member, id: member.number }));
+  return members.map((member, index) => ({ ...member, id: `${member.number} ${index}` }));
 }
 
 function memberColumns() {
