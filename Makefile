@@ -115,6 +115,11 @@ nat: tools ## Call through a router with port forwards, 100 times over each tran
 soak-senders: tools ## Send the lab host what honest senders send in a day, then wrong passwords (6 minutes; MINUTES)
 	@.venv/bin/python tests/tools/soak_senders.py $(if $(MINUTES),--minutes $(MINUTES))
 
+.PHONY: soak-events
+soak-events: tools ## Load the events service with 50 clients and 1,000 events a second for a minute, twice
+	@.venv/bin/python apir_py/tests/load.py --seconds 60
+	@.venv/bin/python apir_py/tests/load.py --seconds 60 --state
+
 .PHONY: audit
 audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py
