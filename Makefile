@@ -127,3 +127,7 @@ audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interr
 .PHONY: bench
 bench: tools ## Measure a first and a second run and 200 calls; fail where a limit is missed
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py
+
+.PHONY: bench-events
+bench-events: tools ## Measure whether the events service slows calls, and how soon the page shows them, on the lab host
+	@.venv/bin/python tests/tools/bench_events.py
