@@ -71,7 +71,7 @@ def changed(exchange, other_data) -> None:
 
 
 @pytest.fixture
-def renew(exchange, on_lab, lab):
+def renew(exchange, on_lab, lab, lab_directory):
     """A function that gives the host a new certificate for its key, as a renewal does, and returns it.
 
     The old one is back after the test.
@@ -86,6 +86,8 @@ def renew(exchange, on_lab, lab):
     yield create
     on_lab(f"cat {BACKUP} > {CERTIFICATE} && rm {BACKUP}")
     exchange.apply()
+    # HTTP and the events service serve it, too.
+    assert play(lab_directory, "--tags=asterisk,events").returncode == 0
 
 
 def process(on_lab) -> str:
