@@ -221,7 +221,7 @@ class Service:
         self.logins["accepted"] += 1
         log.info("login of %s from %s: accepted", name, request.remote)
         session = Session(name, time.monotonic() + self.config.session_seconds)
-        response = web.json_response({"user": name, "seconds": self.config.session_seconds}, headers=HEADERS)
+        response = web.json_response({"user": name, "seconds": self.config.session_seconds})
         set_cookie(response, self.sessions.issue(session), int(self.config.session_seconds))
         return response
 
@@ -285,24 +285,16 @@ class Service:
         config = self.config
         sees = config.users[session.user].sees
         client = Client(session.user, sees, config.backlog_events, config.backlog_bytes, messages)
-        loop = asyncio.get_running_loop()
-
-        def session_ended() -> None:
-            client.end(SESSION_ENDED, "the session has ended")
-
-        session.on_end.append(session_ended)
-        timer = loop.call_later(session.ends - time.monotonic(), session_ended)
         self.hub.add(client)
         tasks: list[asyncio.Future[Any]] = [
-            loop.create_task(client.pump(socket)),
-            loop.create_task(self.listen(socket, client)),
+            asyncio.ensure_future(client.pump(socket)),
+            asyncio.ensure_future(self.listen(socket, client)),
         ]
         try:
-            await asyncio.wait([client.ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            with session.until_end(lambda: client.end(SESSION_ENDED, "the session has ended")):
+                await asyncio.wait([client.ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.hub.remove(client)
-            timer.cancel()
-            session.on_end.remove(session_ended)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
