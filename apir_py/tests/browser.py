@@ -22,10 +22,15 @@ def launch(playwright: Any) -> Any:
     return playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
 
 
-def log_in(page: Any, url: str, user: str = "ana", password: str = "right") -> None:
-    """Open the page and log in."""
-    page.goto(url)
+def fill_in(page: Any, user: str = "ana", password: str = "right") -> None:
+    """Fill in the login form and send it."""
     page.fill("#user", user)
     page.fill("#password", password)
     page.press("#password", "Enter")
+
+
+def log_in(page: Any, url: str, user: str = "ana", password: str = "right") -> None:
+    """Open the page and log in."""
+    page.goto(url)
+    fill_in(page, user, password)
     page.wait_for_selector("nav.views")

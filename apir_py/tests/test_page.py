@@ -9,7 +9,7 @@ import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import launch, log_in
+from browser import fill_in, launch, log_in
 from page_server import COOKIE, JOSE, PAQUITO, WEB, PageServer, ago, call, member, person, phone, queue, record, waiting
 from playwright.sync_api import Error, Page, expect, sync_playwright
 from screenshots import PICTURES, take
@@ -130,9 +130,7 @@ def test_wrong_password_is_said_and_the_right_one_enters(server, open_page):
     page = open_page(login=False)
     assert page.get_attribute("#user", "autocomplete") == "username"
     assert page.get_attribute("#password", "autocomplete") == "current-password"
-    page.fill("#user", "ana")
-    page.fill("#password", "wrong")
-    page.press("#password", "Enter")
+    fill_in(page, password="wrong")
     expect(page.locator("[role=alert]")).to_contain_text("no son correctos")
     expect(page.locator("#password")).to_be_focused()
     assert page.locator("nav.views").count() == 0
@@ -144,20 +142,16 @@ def test_wrong_password_is_said_and_the_right_one_enters(server, open_page):
 def test_limited_login_says_how_long_to_wait(server, open_page):
     page = open_page(login=False)
     page.expected.append("429")
-    page.fill("#user", "ana")
-    page.fill("#password", "wrong")
     server.login_answer = (429, {"Retry-After": "42"})
-    page.press("#password", "Enter")
+    fill_in(page, password="wrong")
     expect(page.locator("[role=alert]")).to_contain_text("Espere 42 segundos")
 
 
 def test_without_service_login_says_so(server, open_page):
     page = open_page(login=False)
     page.expected.append("ERR_")
-    page.fill("#user", "ana")
-    page.fill("#password", "right")
     server.go_down()
-    page.press("#password", "Enter")
+    fill_in(page)
     expect(page.locator("[role=alert]")).to_contain_text("no responde")
 
 
@@ -168,9 +162,7 @@ def test_session_end_asks_again_and_keeps_the_view(server, open_page):
     # At once, not at the next attempt to connect.
     expect(page.locator(".note")).to_contain_text("La sesión ha terminado", timeout=900)
     assert "ColaUno" not in page.content()
-    page.fill("#user", "ana")
-    page.fill("#password", "right")
-    page.press("#password", "Enter")
+    fill_in(page)
     expect(page.locator("h1")).to_have_text("Colas")
     expect(page.locator("main")).to_contain_text("ColaUno")
 
@@ -643,9 +635,7 @@ def test_axe_finds_nothing_serious(phone_server, open_page, scheme):
                 found.append(f"{where}: {violation['id']}: {violation['help']} {targets[:3]}")
 
     page = open_page(scheme=scheme, login=False)
-    page.fill("#user", "ana")
-    page.fill("#password", "wrong")
-    page.press("#password", "Enter")
+    fill_in(page, password="wrong")
     page.wait_for_selector("[role=alert] svg")
     check(page, "login")
     page.fill("#password", "right")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from pathlib import Path
 import psycopg2
 import pytest
 import testinfra
+from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 VOICEMAIL = "/var/spool/asterisk/voicemail"
 sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
 
 import sipp  # noqa: E402  it needs the collection
+from browser_phone import chromium  # noqa: E402
 from outside_host import OutsideHost  # noqa: E402
 from playbook import Exchange  # noqa: E402
 from prompts import Prompts  # noqa: E402
@@ -132,6 +135,15 @@ def on_lab(lab):
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """Chromium, one for all tests of a module."""
+    with sync_playwright() as playwright:
+        browser = chromium(playwright, tmp_path_factory.mktemp("chromium"))
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-from browser_phone import BrowserPhone, chromium, hears_tone, linear, logged_in
-from playwright.sync_api import expect, sync_playwright
+from browser_phone import BrowserPhone, hears_tone, linear, logged_in
+from playwright.sync_api import expect
 from sipp import within
 
 NO_MICROPHONE = """error => {
@@ -17,12 +17,9 @@ NO_MICROPHONE = """error => {
 
 
 @pytest.fixture(scope="module")
-def context(lab, tmp_path_factory):
-    """One Chromium for all tests, logged in at the page."""
-    with sync_playwright() as playwright:
-        browser = chromium(playwright, tmp_path_factory.mktemp("chromium"))
-        yield logged_in(browser, lab["events"])
-        browser.close()
+def context(browser, lab):
+    """A context in which the page's user is logged in, one for all tests."""
+    return logged_in(browser, lab["events"])
 
 
 @pytest.fixture
@@ -198,13 +195,19 @@ def test_keyboard_keys_are_sent_as_telephone_events(phone, telephones):
     assert not [message for message in phone.sent if message.startswith("INFO ")]
 
 
-def test_blind_transfer(phone, telephones, on_lab):
+def begin_transfer(phone, telephones) -> tuple:
+    """Call 6002 and type 6003 as the number to transfer to; returns both telephones."""
     first, second = telephones.answering("6002"), telephones.answering("6003")
     phone.dial("6002")
     phone.talking("6002")
     assert first.talks()
     phone.button("Transferir").click()
     phone.page.keyboard.type("6003")
+    return first, second
+
+
+def test_blind_transfer(phone, telephones, on_lab):
+    first, second = begin_transfer(phone, telephones)
     phone.page.keyboard.press("Enter")
     phone.says("Llamada transferida al 6003.")
     phone.idle()
@@ -213,12 +216,7 @@ def test_blind_transfer(phone, telephones, on_lab):
 
 
 def test_attended_transfer(phone, telephones, on_lab):
-    first, second = telephones.answering("6002"), telephones.answering("6003")
-    phone.dial("6002")
-    phone.talking("6002")
-    assert first.talks()
-    phone.button("Transferir").click()
-    phone.page.keyboard.type("6003")
+    first, second = begin_transfer(phone, telephones)
     phone.button("Consultar antes").click()
     phone.talking("6003")
     expect(phone.call("6002")).to_have_attribute("data-state", "held")

@@ -5,21 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser_phone import chromium, logged_in
-from playwright.sync_api import expect, sync_playwright
+from browser_phone import logged_in
+from playwright.sync_api import expect
 from sipp import within
 
 AT_ONCE = 2000  # ms
 PAQUITO, JOSE, MANUELA = "Paquito Txokolatero", "Jose Ortega y Gasset", "Manuela Carmena Vuelve"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """One Chromium for all tests."""
-    with sync_playwright() as playwright:
-        browser = chromium(playwright, tmp_path_factory.mktemp("chromium"))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
