@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from apir_py.ami import LARGEST_MESSAGE, Refused, Settings, Unreachable, Untrusted, tls_context
+from apir_py.ami import LARGEST_MESSAGE, Connection, Refused, Settings, Unreachable, Untrusted, tls_context
 from fake_ami import FakeAmi, Followed, message, until
 
 
@@ -51,7 +51,8 @@ async def test_repeated_header_is_a_list():
     assert seen.events[0].fields == {"ChanVariable": ["A=1", "B=2"]}
 
 
-async def test_letters_survive_each_split_of_the_stream():
+async def test_letters_survive_each_split_of_the_stream(monkeypatch):
+    monkeypatch.setattr("apir_py.ami.GATHER", 0)
     data = message({"Event": "NewCallerid", "CallerIDName": "Recepción ñ €"})
     async with FakeAmi() as ami, Followed(ami) as seen:
         for byte in data:
@@ -75,6 +76,20 @@ async def test_event_of_64_kilobytes_arrives_whole():
         ami.event("Hangup")
         await until(lambda: len(seen.events) == 2)
     assert seen.events[0].fields["Body"] == "ñ" * 32768
+
+
+async def test_burst_of_events_wakes_the_program_seldom(monkeypatch):
+    monkeypatch.setattr("apir_py.ami.GATHER", 0.2)
+    received = []
+    take = Connection.data_received
+    monkeypatch.setattr(Connection, "data_received", lambda self, data: (received.append(data), take(self, data)))
+    async with FakeAmi() as ami, Followed(ami) as seen:
+        received.clear()
+        for _event in range(50):
+            ami.event("Newstate")
+            await asyncio.sleep(0.001)
+        await until(lambda: len(seen.events) == 50)
+    assert len(received) <= 4
 
 
 async def test_thousand_events_arrive_in_order():

@@ -307,7 +307,7 @@ async def test_client_that_never_reads_again_is_cut_off(certificate, monkeypatch
         stuck.socket._response.connection.transport.pause_reading()
         while service.service.hub.clients:
             ami.event("UserEvent", Body="x" * 60000)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         await until(lambda: transport not in service.service.door.entries)
 
 

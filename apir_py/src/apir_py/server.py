@@ -350,9 +350,10 @@ class Service:
         self.ends[str(int(code))] = self.ends.get(str(int(code)), 0) + 1
         if reason:
             log.info("WebSocket of %s: %s", client.user, reason)
+        # First, since aiohttp may cancel this while it waits for the other side.
+        asyncio.get_running_loop().call_later(2 * CLOSE_WITHIN, entry.cut)
         with contextlib.suppress(asyncio.TimeoutError, ConnectionError, RuntimeError):
             await asyncio.wait_for(socket.close(code=code, message=reason.encode()), 2 * CLOSE_WITHIN)
-        asyncio.get_running_loop().call_later(CLOSE_WITHIN, entry.cut)
 
     async def records(self, request: web.Request) -> web.StreamResponse:
         """Call records, as JSON or CSV, that the user may see."""
