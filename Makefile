@@ -85,7 +85,7 @@ unit: tools ## Run the tests that need no host, in seconds
 
 .PHONY: test
 test: lint ## Everything CI runs: lint, unit tests, the whole site with real calls
-	@pytest tests/unit apir_py/tests tests/site --molecule
+	@pytest --numprocesses 2 --no-loadscope-reorder tests/unit apir_py/tests tests/site tests/hosts --molecule
 
 .PHONY: test-roles
 test-roles: tools ## Run the Molecule scenarios of single roles, each on a host of its own

@@ -134,7 +134,7 @@ def lock_outs() -> dict[str, int]:
     report = ROOT / ".lab" / "ssh-access.xml"
     report.parent.mkdir(exist_ok=True)
     subprocess.run(
-        [TOOLS / "pytest", "-q", ROOT / "tests/site/test_ssh_access.py", f"--junit-xml={report}"],
+        [TOOLS / "pytest", "-q", ROOT / "tests/hosts/test_ssh_access.py", f"--junit-xml={report}"],
         cwd=ROOT,
         check=False,
         stdout=sys.stderr,

@@ -107,7 +107,7 @@ def admin():
     directory = ROOT / ".lab" / "ssh-access"
     lab = [sys.executable, ROOT / "lab/lab.py"]
     subprocess.run([*lab, "down", "--dir", directory, "--name", NAME], check=False)
-    subprocess.run([*lab, "create", "--bare", "--dir", directory, "--name", NAME], check=True, timeout=300)
+    subprocess.run([*lab, "create", "--bare", "--dir", directory, "--name", NAME], check=True, timeout=900)
     yield Administrator(directory)
     subprocess.run([*lab, "down", "--dir", directory, "--name", NAME], check=True)
 
