@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-from typing import Callable
+from typing import Callable, Dict, List, Optional
 
 from apir_py.ami import Exchange, Settings
 from apir_py.event import Event
 
 EOL = b"\r\n"
 GREETING = b"Asterisk Call Manager/5.0.2\r\n"
+Rows = Optional[List[Dict[str, str]]]
 
 
 def message(headers: dict[str, str], **more: str) -> bytes:
@@ -22,15 +23,15 @@ def message(headers: dict[str, str], **more: str) -> bytes:
 class FakeAmi:
     """AMI with one user, `monitor`, whose secret is `s3cret`. `async with FakeAmi() as ami` listens on a free port.
 
-    rows: the lists that it gives, by action; None refuses it. values: what Getvar gives, by variable or channel and
-    variable.
+    rows: the lists that it gives, by action, or what makes them; None refuses it. values: what Getvar gives, by
+    variable or channel and variable.
     """
 
     def __init__(self, greeting: bytes = GREETING, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         """The greeting is what it says first."""
         self.greeting, self.tls, self.port = greeting, tls, port
         self.answers_pings = True
-        self.rows: dict[str, list[dict[str, str]] | None] = {}
+        self.rows: dict[str, Rows | Callable[[], Rows]] = {}
         self.values: dict[str, str] = {}
         self.actions: list[dict[str, str]] = []
         self.writers: list[asyncio.StreamWriter] = []
@@ -85,6 +86,7 @@ class FakeAmi:
     def answer_list(self, writer: asyncio.StreamWriter, action: dict[str, str]) -> None:
         """Answer an action with a list; without rows it is empty."""
         rows = self.rows.get(action["Action"], [])
+        rows = rows() if callable(rows) else rows
         if rows is None:
             self.answer(writer, action, Response="Error", Message="Permission denied")
             return

@@ -38,21 +38,14 @@ class Exchange(FakeAmi):
     def __init__(self) -> None:
         """Nothing happens yet."""
         super().__init__()
-        self.pbx = Pbx(lambda event: self.event(event.name, **event.fields))
-        self.refuses: set[str] = set()
-
-    def answer_list(self, writer, action):
-        """Answer with what there is now."""
-        pbx = self.pbx
+        self.pbx = pbx = Pbx(lambda event: self.event(event.name, **event.fields))
         self.rows = {
-            "BridgeList": pbx.bridge_rows(),
-            "CoreShowChannels": pbx.channel_rows(),
-            "QueueStatus": pbx.queue_rows(),
-            "ConfbridgeList": pbx.conference_rows("6000") or None,
+            "BridgeList": pbx.bridge_rows,
+            "CoreShowChannels": pbx.channel_rows,
+            "QueueStatus": pbx.queue_rows,
+            "ConfbridgeList": lambda: pbx.conference_rows("6000") or None,
             "VoicemailUsersList": [{"Event": "VoicemailUserEntry", "VoiceMailbox": "6001", "NewMessageCount": "3"}],
-            **dict.fromkeys(self.refuses),
         }
-        super().answer_list(writer, action)
 
 
 @contextlib.asynccontextmanager
@@ -225,13 +218,13 @@ async def test_fault_in_the_model_begins_anew(certificate):
 
 async def test_refused_list_leaves_the_rest(certificate):
     async with Exchange() as ami:
-        ami.refuses = {"QueueStatus", "VoicemailUsersList"}
+        ami.rows.update(QueueStatus=None, VoicemailUsersList=None)
         ami.pbx.call("6001", "6002")
         async with Running(ami, certificate, **LISTS) as service:
             await until(lambda: service.service.hub.known)
             _, snapshots = await state_socket(service)
             assert [call["state"] for call in snapshots["calls"]] == ["talking"]
-            ami.refuses.add("CoreShowChannels")
+            ami.rows["CoreShowChannels"] = None
             connection = service.service.exchange.connection
             await service.service.watch.pieces(connection)[0]()
             _, snapshots = await state_socket(service)

@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 class Watch:
     """Keeps a model true over one connection after the other."""
 
-    def __init__(self, model: Model, round_seconds: float = ROUND) -> None:
+    def __init__(self, model: Model) -> None:
         """See the class."""
-        self.model, self.round_seconds = model, round_seconds
+        self.model, self.round_seconds = model, ROUND
 
     async def run(self, connection: Connection, on_ready: Callable[[], None]) -> None:
         """Ask for everything; `on_ready` is called once it is there. Then keep it up until the connection is lost."""
