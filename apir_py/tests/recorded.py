@@ -276,9 +276,11 @@ class Pbx:
         ]
 
     def tell(self, model) -> None:
-        """Give a model all lists."""
+        """Give a model all lists, that of channels again if it lacks any, as the service does."""
         model.take_bridges(self.bridge_rows())
         model.take_channels(self.channel_rows())
+        if model.lacking:
+            model.take_channels(self.channel_rows())
         model.take_queue("sales", self.queue_rows())
         model.take_conference("6000", self.conference_rows("6000"))
         for uid in list(model.wanted_extensions):

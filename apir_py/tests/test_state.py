@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import random
 import types
@@ -465,6 +466,51 @@ def test_lists_make_good_what_was_lost_or_out_of_order(seed):
     pbx.tell(broken.model)
     assert listed(alone) == listed(whole)
     assert listed(broken) == listed(alone)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_lists_ahead_of_the_events_lose_nothing(seed):
+    """Lists come ahead of events that they know already, as from Asterisk, which tells of a change after making it."""
+    chance = random.Random(seed)
+    whole, late = Followed(), Followed()
+    events: list[Event] = []
+    lists: list[Pbx] = []
+
+    def send(event: Event) -> None:
+        events.append(event)
+        whole.model.apply(event)
+        lists.append(copy.deepcopy(pbx, {id(pbx.send_to): pbx.send_to}))
+
+    pbx = Pbx(send)
+    scene(pbx, chance)
+    ahead = 0
+    for place, event in enumerate(events):
+        if chance.random() < 0.2:
+            ahead = max(ahead, min(place + chance.randrange(12), len(events) - 1))
+            lists[ahead].tell(late.model)
+            late.model.flush()
+        late.model.apply(event)
+    assert listed(late) == listed(whole)
+
+
+def test_channel_is_gone_when_two_lists_lack_it(followed):
+    pbx, model = followed.pbx, followed.model
+    a, b = pbx.call()
+    rows = pbx.channel_rows()
+    for without, calls in ((rows[:1], 1), (rows, 1), (rows[:1], 1), ([], 1), ([], 0)):
+        model.take_channels(without)
+        assert len(followed.items("calls")) == calls
+    pbx.state(a, "6")  # it was there all the same
+    assert followed.call()["channels"] == ["PJSIP/6001-00000001"]
+
+
+def test_list_brings_back_nothing_that_hung_up(followed):
+    pbx = followed.pbx
+    a, b = pbx.call()
+    rows = pbx.channel_rows()
+    pbx.hang_up(b, a)
+    followed.model.take_channels(rows)
+    assert followed.items("calls") == {}
 
 
 def test_events_while_a_list_is_made_are_kept():

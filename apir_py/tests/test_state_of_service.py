@@ -244,6 +244,21 @@ async def test_missed_events_are_made_good_by_the_next_round(certificate):
         assert [line["type"] for line in await client.read()] == ["gone"]
 
 
+async def test_channels_that_one_list_passes_over_stay(certificate):
+    """Asterisk passes a channel over that is renamed while the list is made."""
+    async with running(certificate) as (ami, service):
+        client, _ = await state_socket(service)
+        rows = [[], ami.pbx.channel_rows(), [], []]
+        ami.rows["CoreShowChannels"] = lambda: rows.pop(0)
+        channels = service.service.watch.pieces(service.service.exchange.connection)[0]
+        await channels()
+        ami.event("MessageWaiting", Mailbox="6001@from-internal", Waiting="1", New="7", Old="0")
+        assert [line["topic"] for line in await client.read()] == ["voicemail"]
+        await channels()
+        assert (await client.read())[0]["type"] == "gone"
+        assert not rows
+
+
 async def test_registered_phones_are_asked_for(certificate):
     async with Exchange() as ami:
         ami.values = {

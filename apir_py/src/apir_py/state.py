@@ -1,8 +1,10 @@
 """What happens on the exchange, made of AMI's events and of the lists that AMI gives: calls, phones, queues, agents.
 
 The model asks nobody and waits for nothing. It gets each event (`apply`) and each list (`take_…`) at its place among
-the events, and gives what has changed (`flush`). A list is the truth at its place: what it lacks is removed. So
-whatever was missed is made good by the next list, and an event that follows it is neither lost nor undone.
+the events, and gives what has changed (`flush`). A list is the truth at its place, or a little ahead of it, since
+Asterisk changes what it lists before it tells of the change: what the list lacks is removed, a channel only if a second
+list lacks it as well. So whatever was missed is made good by the next list, and an event that follows it is neither
+lost nor undone.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ UP = "6"
 MOST_CHANNELS = 20_000
 """Channels, and bridges, that are kept; beyond it new ones are not, which an exchange that works never reaches."""
 MOST_GONE = 1000
-"""Channels that have gone and that no late event brings back."""
+"""Channels that have gone and that nothing late brings back."""
 LOGGED_ERRORS = 20
 LONGEST_TEXT = 200
 """Characters of a name or number in an item; callers choose them."""
@@ -109,7 +111,8 @@ class Model:
     """See the module. `changed` is called when there is something for `flush` to give; it must not wait.
 
     wanted_contacts, wanted_codecs, wanted_extensions: phones and channels of which something has to be asked; `wants`
-    is called when there are more of them.
+    is called when there are more of them. lacking: channels that the last list lacked; if there are any, it has to be
+    asked for again.
     """
 
     def __init__(self, config: Config, today: Today, changed: Callable[[], None] = lambda: None) -> None:
@@ -125,6 +128,7 @@ class Model:
         self._pairs: dict[str, set[str]] = {}
         self._dials: dict[str, set[str]] = {}
         self._gone: dict[str, None] = {}  # channels that hung up, the last ones
+        self.lacking: set[str] = set()
         self.contacts: dict[str, dict[str, Item]] = {number: {} for number in config.phones}
         self.by_phone: dict[str, set[str]] = {number: set() for number in config.phones}
         self.waiting: dict[str, list[Waiting]] = {name: [] for name in config.queues}
@@ -172,7 +176,7 @@ class Model:
         if not channel:
             named = text(fields, prefix + "Channel")
             full = len(self.channels) >= MOST_CHANNELS
-            if name not in FIRST or not uid or not named or full or (name != "list" and uid in self._gone):
+            if name not in FIRST or not uid or not named or full or uid in self._gone:
                 return None
             channel = Channel(uid, named, text(fields, prefix + "Linkedid") or uid, self.at)
             self.channels[uid] = channel
@@ -226,7 +230,6 @@ class Model:
         self._enter(channel, "")
         del self.channels[uid]
         self._moved.discard(uid)
-        self._bury(uid)
         self._unindex(channel)
         drop(self._origins, channel.origin, uid)
         for called in self._dials.pop(uid, ()):
@@ -243,11 +246,6 @@ class Model:
         for wanted in (self.wanted_codecs, self.wanted_extensions):
             wanted.discard(uid)
         self._out_of_call(channel)
-
-    def _bury(self, uid: str) -> None:
-        self._gone[uid] = None
-        if len(self._gone) > MOST_GONE:
-            del self._gone[next(iter(self._gone))]
 
     def _out_of_call(self, channel: Channel) -> None:
         call = self.calls.get(channel.call)
@@ -269,11 +267,12 @@ class Model:
         self._channel(name, fields)
 
     def _on_hangup(self, name: str, fields: Fields) -> None:
-        channel = self.channels.get(text(fields, "Uniqueid"))
-        if channel:
-            self._remove(channel)
-        else:
-            self._bury(text(fields, "Uniqueid"))
+        uid = text(fields, "Uniqueid")
+        if uid in self.channels:
+            self._remove(self.channels[uid])
+        self._gone[uid] = None
+        if len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
 
     def _on_rename(self, name: str, fields: Fields) -> None:
         channel = self.channels.get(text(fields, "Uniqueid"))
@@ -489,8 +488,10 @@ class Model:
                 self._log_in(channel, agent)
             elif not agent and channel.agent and application != "AgentLogin":
                 self._log_off(channel)
-        for uid in self.channels.keys() - listed:
+        lacking = self.channels.keys() - listed  # gone, or passed over, as one that is renamed may be
+        for uid in lacking & self.lacking:
             self._remove(self.channels[uid])
+        self.lacking = lacking - self.lacking
         self._moved |= self.channels.keys()
         self.changed()
         self.wants()

@@ -62,6 +62,8 @@ class Watch:
         async def channels() -> None:
             await connection.ask_list({"Action": "BridgeList"}, model.take_bridges, WITHIN)
             await connection.ask_list({"Action": "CoreShowChannels"}, model.take_channels, WITHIN)
+            if model.lacking:
+                await connection.ask_list({"Action": "CoreShowChannels"}, model.take_channels, WITHIN)
 
         def queue(name: str) -> Callable[[], Awaitable[object]]:
             action = {"Action": "QueueStatus", "Queue": name}
