@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright, for the tests of the page and its screenshots."""
+"""Debian's Chromium, driven by Playwright, for the tests of page and phone and for screenshots."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FLAGS = [
 ]
 
 
-def launch(playwright: Any) -> Any:
-    """Start the browser."""
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+def launch(playwright: Any, *flags: str) -> Any:
+    """Start the browser, with more flags if there are any."""
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
 
 
 def fill_in(page: Any, user: str = "ana", password: str = "right") -> None:

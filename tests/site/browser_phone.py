@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 import time
 import wave
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ from pathlib import Path
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect
 
-CHROMIUM = "/usr/bin/chromium"
+sys.path.append(str(Path(__file__).resolve().parents[2] / "apir_py/tests"))
+from browser import launch  # noqa: E402  it is there
+
 TONE = 440
 SECONDS = 10  # limit for a step of a call
 # What a test cannot read from the page: the connections for sound, and whether a ring or a tone is played.
@@ -48,15 +51,12 @@ def chromium(playwright: Playwright, directory: Path) -> Browser:
         file.writeframes(
             b"".join(struct.pack("<h", int(9000 * math.sin(i * 2 * math.pi * TONE / 48000))) for i in steps)
         )
-    return playwright.chromium.launch(
-        executable_path=CHROMIUM,
-        args=[
-            "--no-sandbox",
-            "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream",
-            f"--use-file-for-fake-audio-capture={tone}",
-            "--autoplay-policy=no-user-gesture-required",
-        ],
+    return launch(
+        playwright,
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={tone}",
+        "--autoplay-policy=no-user-gesture-required",
     )
 
 
