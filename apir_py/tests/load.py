@@ -160,9 +160,8 @@ async def measure(
     tasks, stuck = [], None
     for reader in [*readers, None]:
         ticket = (await (await http.post(f"{url}/ticket")).json())["ticket"]
-        opened = await http.ws_connect(
-            f"{url}/api?ticket={ticket}&messages={'state' if state else 'events'}", max_msg_size=0
-        )
+        wanted = ("state" if state else "events") if reader else "both"  # changes alone would not fill the buffers
+        opened = await http.ws_connect(f"{url}/api?ticket={ticket}&messages={wanted}", max_msg_size=0)
         if reader:
             tasks.append(asyncio.ensure_future(reader.run(opened)))
         else:
