@@ -10,7 +10,8 @@ from datetime import timedelta
 
 import pytest
 from apir_py.event import Event, Filter
-from apir_py.state import TOPICS, Model, may_see, shown_contact
+from apir_py.items import TOPICS, may_see, shown_contact
+from apir_py.state import Model
 from apir_py.today import Today
 from recorded import AT, BASIC, HOLDING, Pbx
 
@@ -368,7 +369,7 @@ def test_missed_hangup_is_made_good(followed):
     assert followed.items("queues")["sales"]["waiting"] == []
     assert followed.items("conferences")["6000"]["participants"] == []
     assert {phone["state"] for phone in followed.items("phones").values()} == {"offline"}
-    assert not followed.model._members and not followed.model._origins and not followed.model._dials
+    assert not followed.model.bridged and not followed.model.origins and not followed.model.dials
 
 
 def test_missed_leaving_is_made_good(followed):

@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta, timezone
 import pytest
 from apir_py.event import Filter
 from apir_py.hub import SPACING, Client, change_line
-from apir_py.state import TOPICS, Change
+from apir_py.items import TOPICS, Change
 from apir_py.today import Today
 from fake_ami import FakeAmi, until
 from recorded import Pbx

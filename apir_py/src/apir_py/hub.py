@@ -12,7 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from apir_py.event import SCHEMA, Event, Filter, as_json, as_object, exchange_object, now
-from apir_py.state import TOPICS, Change, Item, Model, may_see
+from apir_py.items import TOPICS, Change, Item, may_see
+from apir_py.state import Model
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -7,7 +7,8 @@ import time
 from datetime import datetime, timezone
 from typing import Callable, NamedTuple, Tuple
 
-from apir_py.state import AGENT_STATES, CALL_STATES, MEMBER_STATES, Item, Model
+from apir_py.items import AGENT_STATES, CALL_STATES, MEMBER_STATES, Item
+from apir_py.state import Model
 
 Labels = Tuple[Tuple[str, str], ...]
 TIME_TAGS = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}

@@ -12,99 +12,33 @@ from __future__ import annotations
 import logging
 import re
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Mapping, Union
 
-from apir_py.event import Event, Fields, Filter, timestamp
+from apir_py.channels import UP, Call, Channel, Waiting, drop
+from apir_py.event import Event, Fields, timestamp
+from apir_py.fields import LONGEST_TEXT, duration, epoch, kind, latency, number_of, text, unescaped
+from apir_py.grouping import regroup
+from apir_py.items import BUILDERS, TOPICS, Change, Item
 
 if TYPE_CHECKING:
     from apir_py.config import Config
     from apir_py.today import Today
 
-TOPICS = ("calls", "phones", "queues", "agents", "conferences", "voicemail")
-CALL_STATES = ("ringing", "talking", "waiting", "conference", "held", "service")
-AGENT_STATES = ("logged_off", "idle", "ringing", "talking")
-MEMBER_STATES = ("offline", "idle", "ringing", "talking", "paused")
-UP = "6"
 MOST_CHANNELS = 20_000
 """Channels, and bridges, that are kept; beyond it new ones are not, which an exchange that works never reaches."""
 MOST_GONE = 1000
 """Channels that have gone and that nothing late brings back."""
 LOGGED_ERRORS = 20
-LONGEST_TEXT = 200
-"""Characters of a name or number in an item; callers choose them."""
 HOLD_BELIEVED = timedelta(seconds=5)
 """For so long a Hold is believed although the state of the device, which follows later, says otherwise."""
 
 # ast_device_state, as the member of a queue has it
 DEVICE = {"1": "idle", "2": "talking", "3": "talking", "6": "ringing", "7": "ringing", "8": "talking"}
-ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-# Technologies of channels that are nobody's: ends of a channel between two parts of the exchange, and what only plays.
-INNER = ("Local/", "Surrogate/", "AsyncGoto/", "Announcer/", "Recorder/", "CBAnn/", "CBRec/", "Message/", "Snoop/")
 # Events that may tell of a channel for the first time; later ones could bring back one that has gone.
 FIRST = {"Newchannel", "Newstate", "DialBegin", "BridgeEnter", "QueueCallerJoin", "ConfbridgeJoin", "AgentLogin"}
 
 log = logging.getLogger(__name__)
-Item = Dict[str, Any]
 Rows = Iterable[Mapping[str, Union[str, List[str]]]]
-
-
-class Change(NamedTuple):
-    """A new or changed item, or one that is gone: then it is None."""
-
-    topic: str
-    id: str
-    item: Item | None
-
-
-class Channel:
-    """A channel. `origin` is its first Linkedid, `exten` what it dialled, `dialler` the channel that calls it."""
-
-    __slots__ = (
-        *("uid", "name", "origin", "state", "number", "caller_name", "exten", "began", "endpoint", "inner", "pair"),
-        *("bridge", "held", "held_at", "dialled", "dialler", "queue", "agent", "conference", "call", "codec", "up"),
-    )
-
-    def __init__(self, uid: str, name: str, origin: str, began: datetime) -> None:
-        """A channel of which nothing else is known yet."""
-        self.uid, self.origin, self.began = uid, origin, began
-        self.state = self.number = self.caller_name = self.exten = self.bridge = ""
-        self.dialler = self.queue = self.agent = self.conference = self.call = ""
-        self.codec: str | None = None
-        self.up: datetime | None = None  # since when, if that is known
-        self.held = self.dialled = False
-        self.held_at = began
-        self.rename(name)
-
-    def rename(self, name: str) -> None:
-        """Set the name, and what it says."""
-        self.name = name
-        self.inner = name.startswith(INNER)
-        found = re.match(r"PJSIP/(.+)-[0-9a-f]{8}(?:$|<)", name)
-        self.endpoint = found[1] if found else ""
-        self.pair = name[:-2] if name.startswith("Local/") and name.endswith((";1", ";2")) else ""
-
-
-class Call:
-    """Channels that belong together. `anchor` is the caller's channel."""
-
-    __slots__ = ("id", "channels", "anchor", "began", "answered", "talked", "queue", "touched")
-
-    def __init__(self, id: str, anchor: Channel, touched: datetime) -> None:
-        """A call without channels yet."""
-        self.id, self.anchor, self.began, self.touched = id, anchor.uid, anchor.began, touched
-        self.channels: set[str] = set()
-        self.answered: datetime | None = None
-        self.talked, self.queue = False, ""
-
-
-class Waiting:
-    """A caller in a queue."""
-
-    __slots__ = ("uid", "number", "name", "since")
-
-    def __init__(self, uid: str, number: str, name: str, since: datetime) -> None:
-        """See the class."""
-        self.uid, self.number, self.name, self.since = uid, number, name, since
 
 
 class Model:
@@ -123,10 +57,11 @@ class Model:
         self.channels: dict[str, Channel] = {}
         self.calls: dict[str, Call] = {}
         self.bridges: dict[str, str] = {}  # kind: talk, hold, conference
-        self._origins: dict[str, set[str]] = {}
-        self._members: dict[str, set[str]] = {}  # of bridges
-        self._pairs: dict[str, set[str]] = {}
-        self._dials: dict[str, set[str]] = {}
+        # Channels by their origin, bridge and pair, and those that a channel dials.
+        self.origins: dict[str, set[str]] = {}
+        self.bridged: dict[str, set[str]] = {}
+        self.pairs: dict[str, set[str]] = {}
+        self.dials: dict[str, set[str]] = {}
         self._gone: dict[str, None] = {}  # channels that hung up, the last ones
         self.lacking: set[str] = set()
         self.contacts: dict[str, dict[str, Item]] = {number: {} for number in config.phones}
@@ -134,13 +69,13 @@ class Model:
         self.waiting: dict[str, list[Waiting]] = {name: [] for name in config.queues}
         self.members: dict[str, dict[str, Item]] = {name: {} for name in config.queues}
         self.agent_channels: dict[str, str] = {}
-        self._called: dict[str, set[str]] = {}  # Local channels by what a queue calls, as Local/6001@agents
+        self.called: dict[str, set[str]] = {}  # Local channels by what a queue calls, as Local/6001@agents
         self.conferences: dict[str, dict[str, Item]] = {number: {} for number in config.conferences}
         self.voicemail: dict[str, Item] = {number: {"new": None, "old": None} for number in config.mailboxes}
         self._since: dict[tuple[str, str], tuple[str, str | None]] = {}  # state of an item, and since when
         self.published: dict[str, dict[str, Item]] = {topic: {} for topic in TOPICS}
         self._dirty: dict[str, set[str]] = {topic: set() for topic in TOPICS}
-        self._moved: set[str] = set()
+        self.moved: set[str] = set()  # channels that may now belong to another call
         self.ready = False
         self.at = datetime.now(timezone.utc)
         self.errors = 0
@@ -148,7 +83,7 @@ class Model:
         self.wanted_contacts: set[str] = set()
         self.wanted_codecs: set[str] = set()
         self.wanted_extensions: set[str] = set()
-        self._mark_all()
+        self.mark_all()
 
     # What comes in
 
@@ -164,7 +99,7 @@ class Model:
             self.errors += 1
             if self.errors <= LOGGED_ERRORS:
                 log.exception("%s ignored", event.name)
-        if self._moved or any(self._dirty.values()):
+        if self.moved or any(self._dirty.values()):
             self.changed()
         if self.wanted_contacts or self.wanted_codecs:
             self.wants()
@@ -180,7 +115,7 @@ class Model:
                 return None
             channel = Channel(uid, named, text(fields, prefix + "Linkedid") or uid, self.at)
             self.channels[uid] = channel
-            self._origins.setdefault(channel.origin, set()).add(uid)
+            self.origins.setdefault(channel.origin, set()).add(uid)
             self._index(channel)
         channel.number = text(fields, prefix + "CallerIDNum") or channel.number
         channel.caller_name = unescaped(text(fields, prefix + "CallerIDName")) or channel.caller_name
@@ -199,69 +134,70 @@ class Model:
 
     def _index(self, channel: Channel) -> None:
         if channel.pair:
-            self._pairs.setdefault(channel.pair, set()).add(channel.uid)
-            self._called.setdefault(channel.pair.rpartition("-")[0], set()).add(channel.uid)
+            self.pairs.setdefault(channel.pair, set()).add(channel.uid)
+            self.called.setdefault(channel.pair.rpartition("-")[0], set()).add(channel.uid)
         if channel.endpoint in self.by_phone:
             self.by_phone[channel.endpoint].add(channel.uid)
 
     def _unindex(self, channel: Channel) -> None:
         if channel.pair:
-            drop(self._pairs, channel.pair, channel.uid)
-            drop(self._called, channel.pair.rpartition("-")[0], channel.uid)
+            drop(self.pairs, channel.pair, channel.uid)
+            drop(self.called, channel.pair.rpartition("-")[0], channel.uid)
         if channel.endpoint in self.by_phone:
             self.by_phone[channel.endpoint].discard(channel.uid)
-            self._mark("phones", channel.endpoint)
+            self.mark("phones", channel.endpoint)
 
     def _touch(self, channel: Channel) -> None:
         """Something about the channel has changed, and with it perhaps what belongs to its call."""
         call = self.calls.get(channel.call)
-        self._moved.add(channel.uid)
+        self.moved.add(channel.uid)
         if channel.endpoint in self.by_phone:
-            self._mark("phones", channel.endpoint)
+            self.mark("phones", channel.endpoint)
         if channel.pair:
             self._mark_number(channel.pair[6:].partition("@")[0])
         if call:
             call.touched = self.at
-            self._moved |= call.channels
+            self.moved |= call.channels
 
     def _remove(self, channel: Channel) -> None:
         uid = channel.uid
         self._touch(channel)
         self._enter(channel, "")
         del self.channels[uid]
-        self._moved.discard(uid)
+        self.moved.discard(uid)
         self._unindex(channel)
-        drop(self._origins, channel.origin, uid)
-        for called in self._dials.pop(uid, ()):
+        drop(self.origins, channel.origin, uid)
+        for called in self.dials.pop(uid, ()):
             self.channels[called].dialler = ""
-        drop(self._dials, channel.dialler, uid)
+        drop(self.dials, channel.dialler, uid)
         if channel.queue:
             self._leave_queue(channel.queue, uid)
         if channel.conference in self.conferences:
             self.conferences[channel.conference].pop(uid, None)
-            self._mark("conferences", channel.conference)
+            self.mark("conferences", channel.conference)
         if channel.agent and self.agent_channels.get(channel.agent) == uid:
             del self.agent_channels[channel.agent]
             self._mark_number(channel.agent)
         for wanted in (self.wanted_codecs, self.wanted_extensions):
             wanted.discard(uid)
-        self._out_of_call(channel)
+        self.out_of_call(channel)
 
-    def _out_of_call(self, channel: Channel) -> None:
+    def out_of_call(self, channel: Channel) -> None:
+        """Take a channel out of its call, which ends with the last one."""
         call = self.calls.get(channel.call)
         channel.call = ""
         if call:
             call.channels.discard(channel.uid)
-            self._mark("calls", call.id)
+            self.mark("calls", call.id)
             if not call.channels:
                 del self.calls[call.id]
 
     def _enter(self, channel: Channel, bridge: str) -> None:
         if channel.bridge != bridge:
-            drop(self._members, channel.bridge, channel.uid)
+            drop(self.bridged, channel.bridge, channel.uid)
             channel.bridge = bridge
             if bridge:
-                self._members.setdefault(bridge, set()).add(channel.uid)
+                self.bridged.setdefault(bridge, set()).add(channel.uid)
 
     def _on_channel(self, name: str, fields: Fields) -> None:
         self._channel(name, fields)
@@ -288,9 +224,9 @@ class Model:
         if called:
             called.dialled = True
             if caller and called.dialler != caller.uid:
-                drop(self._dials, called.dialler, called.uid)
+                drop(self.dials, called.dialler, called.uid)
                 called.dialler = caller.uid
-                self._dials.setdefault(caller.uid, set()).add(called.uid)
+                self.dials.setdefault(caller.uid, set()).add(called.uid)
 
     def _on_hold(self, name: str, fields: Fields) -> None:
         channel = self._channel(name, fields)
@@ -301,7 +237,7 @@ class Model:
         bridge = text(fields, "BridgeUniqueid")
         if name == "BridgeDestroy":
             self.bridges.pop(bridge, None)
-            for uid in self._members.pop(bridge, ()):
+            for uid in self.bridged.pop(bridge, ()):
                 self.channels[uid].bridge = ""
                 self._touch(self.channels[uid])
             return
@@ -314,7 +250,7 @@ class Model:
             self._enter(channel, bridge)
             self._touch(channel)
         elif channel and channel.bridge == bridge:
-            for uid in self._members.get(bridge, ()):
+            for uid in self.bridged.get(bridge, ()):
                 self._touch(self.channels[uid])
             self._enter(channel, "")
 
@@ -330,7 +266,7 @@ class Model:
         if name == "QueueCallerAbandon":
             if known:
                 self.today.add(queue, "abandoned")
-                self._mark("queues", queue)
+                self.mark("queues", queue)
             return
         if name == "QueueCallerLeave":
             self._leave_queue(queue, uid)
@@ -344,13 +280,13 @@ class Model:
             line[:] = [waiting for waiting in line if waiting.uid != uid]
             position = number_of(fields, "Position") or len(line) + 1
             line.insert(position - 1, Waiting(uid, channel.number, channel.caller_name, self.at))
-            self._mark("queues", queue)
+            self.mark("queues", queue)
 
     def _leave_queue(self, queue: str, uid: str) -> None:
         if queue in self.waiting:
             line = self.waiting[queue]
             line[:] = [waiting for waiting in line if waiting.uid != uid]
-            self._mark("queues", queue)
+            self.mark("queues", queue)
 
     def _on_member(self, name: str, fields: Fields) -> None:
         queue = text(fields, "Queue")
@@ -360,11 +296,11 @@ class Model:
         if name == "QueueMemberRemoved":
             gone = self.members[queue].pop(interface, None)
             self._since.pop((queue, interface), None)
-            self._mark("agents", gone["number"] if gone else "")
+            self.mark("agents", gone["number"] if gone else "")
         else:
             member = self.members[queue][interface] = self._member(interface, fields)
-            self._mark("agents", member["number"])
-        self._mark("queues", queue)
+            self.mark("agents", member["number"])
+        self.mark("queues", queue)
 
     def _member(self, interface: str, fields: Mapping[str, Any]) -> Item:
         found = re.match(r"(?:PJSIP/|Local/|Agent:)([^@/;]+)", interface)
@@ -385,7 +321,7 @@ class Model:
     def _on_agent_called(self, name: str, fields: Fields) -> None:
         if name == "AgentConnect" and text(fields, "Queue") in self.waiting:
             self.today.add(text(fields, "Queue"), "answered")
-            self._mark("queues", text(fields, "Queue"))
+            self.mark("queues", text(fields, "Queue"))
         self._channel(name, fields)
 
     def _on_agent(self, name: str, fields: Fields) -> None:
@@ -418,7 +354,7 @@ class Model:
                     del self.contacts[number][id]
                 else:
                     contact.update(status=status, latency=latency(text(fields, "RoundtripUsec"), status))
-                self._mark("phones", number)
+                self.mark("phones", number)
         self.wanted_contacts.add(number)
 
     def _on_conference(self, name: str, fields: Fields) -> None:
@@ -432,7 +368,7 @@ class Model:
             channel.conference = ""
         if conference is None:
             return
-        self._mark("conferences", number)
+        self.mark("conferences", number)
         if name == "ConfbridgeEnd":
             conference.clear()
         elif name == "ConfbridgeLeave":
@@ -453,14 +389,14 @@ class Model:
         id = f"{number}@{context}" if f"{number}@{context}" in self.voicemail else number
         if id in self.voicemail and new.isdigit():
             self.voicemail[id] = {"new": int(new), "old": int(old) if old.isdigit() else None}
-            self._mark("voicemail", id)
+            self.mark("voicemail", id)
 
     # Lists
 
     def take_bridges(self, rows: Rows) -> None:
         """The answer to BridgeList."""
         self.bridges = {text(row, "BridgeUniqueid"): kind(row) for row in rows}
-        self._moved |= self.channels.keys()
+        self.moved |= self.channels.keys()
         self.changed()
 
     def take_channels(self, rows: Rows) -> None:
@@ -492,7 +428,7 @@ class Model:
         for uid in lacking & self.lacking:
             self._remove(self.channels[uid])
         self.lacking = lacking - self.lacking
-        self._moved |= self.channels.keys()
+        self.moved |= self.channels.keys()
         self.changed()
         self.wants()
 
@@ -520,9 +456,9 @@ class Model:
         for interface in self.members[queue].keys() - members.keys():
             self._since.pop((queue, interface), None)
         for member in (*self.members[queue].values(), *members.values()):
-            self._mark("agents", member["number"])
+            self.mark("agents", member["number"])
         self.members[queue] = members
-        self._mark("queues", queue)
+        self.mark("queues", queue)
         self.changed()
 
     def take_conference(self, number: str, rows: Rows) -> None:
@@ -548,7 +484,7 @@ class Model:
                 channel.conference = number if uid in conference else ""
                 self._touch(channel)
         self.conferences[number] = conference
-        self._mark("conferences", number)
+        self.mark("conferences", number)
         self.changed()
 
     def take_hold(self, number: str, state: str) -> None:
@@ -578,7 +514,7 @@ class Model:
             }
             for id, found in contacts.items()
         }
-        self._mark("phones", number)
+        self.mark("phones", number)
         self.changed()
 
     def take_codec(self, uid: str, codec: str) -> None:
@@ -586,7 +522,7 @@ class Model:
         channel = self.channels.get(uid)
         if channel:
             channel.codec = codec.strip("()")[:LONGEST_TEXT]
-            self._mark("phones", channel.endpoint)
+            self.mark("phones", channel.endpoint)
             self.changed()
 
     def take_extension(self, uid: str, exten: str) -> None:
@@ -597,81 +533,15 @@ class Model:
             self._touch(channel)
             self.changed()
 
-    # What belongs together
-
-    def _component(self, start: str) -> set[str]:
-        """The channels of the same call: of one origin, one dialled by the other, ends of one Local, or in one bridge.
-
-        An agent who has logged in waits in a call of his own, and belongs to a caller's while they are in one bridge:
-        then Asterisk gives all of them the Linkedid of the login, one caller after the other.
-        """
-        found, todo = {start}, [start]
-        while todo:
-            channel = self.channels[todo.pop()]
-            near: set[str] = set()
-            if channel.bridge and self.bridges.get(channel.bridge, "talk") == "talk":
-                near |= self._members[channel.bridge]
-            if not channel.agent:
-                near |= self._dials.get(channel.uid, set())
-                near |= {uid for uid in self._origins[channel.origin] if not self.channels[uid].agent}
-                near |= self._pairs.get(channel.pair, set())
-                if channel.dialler:
-                    near.add(channel.dialler)
-            near -= found
-            found |= near
-            todo += near
-        return found
-
-    def _regroup(self) -> None:
-        done: set[str] = set()
-        moved, self._moved = self._moved, set()
-        for start in sorted(moved & self.channels.keys()):
-            if start not in done:
-                group = self._component(start)
-                done |= group
-                self._assign(group)
-
-    def _assign(self, group: set[str]) -> None:
-        calls = {self.calls[self.channels[uid].call] for uid in group if self.channels[uid].call in self.calls}
-        anchor = self._elect(group)
-        if anchor.agent:  # whose caller has gone waits in a call of his own again
-            owners = [call for call in calls if call.anchor == anchor.uid]
-        else:
-            owners = [call for call in calls if call.anchor in group and not self.channels[call.anchor].agent]
-            owners = owners or [call for call in calls if call.anchor not in self.channels]
-        if owners:
-            call = min(owners, key=self._rank)
-            if call.anchor not in group or caller_rank(self.channels[call.anchor]) > caller_rank(anchor):
-                call.anchor = anchor.uid
-        else:
-            id = anchor.origin
-            while id in self.calls:
-                id = anchor.uid if id == anchor.origin else id + "+"
-            call = self.calls[id] = Call(id, anchor, self.at)
-        for uid in group:
-            channel = self.channels[uid]
-            if channel.call != call.id:
-                self._out_of_call(channel)
-                channel.call = call.id
-                call.channels.add(uid)
-        self._mark("calls", call.id)
-
-    def _rank(self, call: Call) -> tuple[bool, datetime, str]:
-        anchor = self.channels.get(call.anchor)
-        return bool(anchor and anchor.inner), call.began, call.id
-
-    def _elect(self, group: set[str]) -> Channel:
-        """The caller's channel, the oldest if several may be."""
-        channels = (self.channels[uid] for uid in group)
-        return min(channels, key=lambda channel: (caller_rank(channel), channel.began, channel.uid))
-
     # What goes out
 
-    def _mark(self, topic: str, id: str) -> None:
+    def mark(self, topic: str, id: str) -> None:
+        """An item may have changed."""
         self._dirty[topic].add(id)
 
-    def _mark_all(self) -> None:
-        self._moved |= self.channels.keys()
+    def mark_all(self) -> None:
+        """Every item may have changed."""
+        self.moved |= self.channels.keys()
         for topic, ids in (
             ("calls", self.calls),
             ("phones", self.config.phones),
@@ -684,7 +554,7 @@ class Model:
 
     def flush(self) -> list[Change]:
         """What has changed since the last call, each item once."""
-        self._regroup()
+        regroup(self)
         changes = []
         for topic, build in BUILDERS:
             dirty, published = self._dirty[topic], self.published[topic]
@@ -723,224 +593,26 @@ class Model:
             for person in ("caller", "answered_by"):
                 numbers.add(((item or {}).get(person) or {}).get("number", ""))
             if item and item["queue"] in self.waiting:
-                self._mark("queues", item["queue"])
+                self.mark("queues", item["queue"])
         for number in numbers:
             self._mark_number(number)
 
     def _mark_number(self, number: str) -> None:
         """A phone or an agent, and the queues of which he is a member."""
         if number in self.by_phone:
-            self._mark("phones", number)
+            self.mark("phones", number)
         if number in self.config.agents:
-            self._mark("agents", number)
+            self.mark("agents", number)
         for queue, members in self.members.items():
             if any(member["number"] == number for member in members.values()):
-                self._mark("queues", queue)
+                self.mark("queues", queue)
 
-    def _since_state(self, key: tuple[str, str], state: str) -> str | None:
+    def since_state(self, key: tuple[str, str], state: str) -> str | None:
         """Since when something is in a state; None for one that it had when it was first seen."""
         old = self._since.get(key)
         if not old or old[0] != state:
             self._since[key] = old = (state, timestamp(self.at) if old else None)
         return old[1]
-
-    def _person(self, number: str, name: str = "") -> Item:
-        return {"number": number, "name": self.names.get(number) or name}
-
-    def _party(self, channel: Channel) -> Item:
-        """Who is at a channel."""
-        number = channel.agent or (channel.endpoint if channel.endpoint in self.by_phone else channel.number)
-        return self._person(number, channel.caller_name)
-
-    def _talks(self, channel: Channel) -> bool:
-        bridged = channel.bridge and self.bridges.get(channel.bridge, "talk") == "talk"
-        return channel.state == UP and bool(bridged or channel.dialled)
-
-    def _call(self, id: str) -> Item | None:
-        call = self.calls.get(id)
-        if not call:
-            return None
-        channels = sorted(
-            (self.channels[uid] for uid in call.channels), key=lambda channel: (channel.began, channel.uid)
-        )
-        real = [channel for channel in channels if not channel.inner]
-        if not real:
-            return None
-        caller = self.channels[call.anchor]
-        others = [channel for channel in real if channel is not caller]
-        talkers = [channel for channel in others if self._talks(channel)]
-        joined = [channel.conference or "" for channel in real if self.bridges.get(channel.bridge) == "conference"]
-        joined += [channel.conference for channel in real if channel.conference]
-        queue = next((channel.queue for channel in channels if channel.queue), "")
-        call.queue = queue or call.queue
-        if joined:
-            state = "conference"
-        elif queue:
-            state = "waiting"
-        elif talkers and caller.state == UP:
-            state = "held" if any(channel.held for channel in (caller, *talkers)) else "talking"
-        elif any(channel.state != UP for channel in real):
-            state = "ringing"
-        else:
-            parked = self.bridges.get(caller.bridge) == "hold" and not caller.agent
-            state = "held" if parked else "service"
-        if state in ("talking", "conference", "held") and not call.talked:
-            found = id not in self.published["calls"] and not caller.up  # it was there before the service
-            call.talked, call.answered = True, None if found else call.touched
-        elif state == "service":
-            call.answered = call.answered or caller.up
-        elif not call.talked:
-            call.answered = None
-        number = caller.exten or (self._party(others[0])["number"] if others else "")
-        callee = self._person(number)
-        for other in others:
-            if not callee["name"] and self._party(other)["number"] == number:
-                callee = self._party(other)
-        return {
-            "id": id,
-            "began": timestamp(call.began),
-            "answered": timestamp(call.answered) if call.answered else None,
-            "state": state,
-            "caller": self._party(caller),
-            "callee": callee if number else None,
-            "answered_by": self._party(talkers[-1]) if state in ("talking", "held") and talkers else None,
-            "queue": call.queue or self.queue_of_number.get(number),
-            "conference": next(filter(None, joined), None),
-            "channels": [channel.name for channel in real],
-        }
-
-    def _phone(self, number: str) -> Item | None:
-        if number not in self.by_phone:
-            return None
-        channels = [self.channels[uid] for uid in sorted(self.by_phone[number])]
-        contacts = list(self.contacts[number].values())
-        live = [channel for channel in channels if channel.state == UP and not channel.held]
-        if live:
-            state = "talking"
-        elif any(channel.state != UP for channel in channels):
-            state = "ringing"
-        elif channels:
-            state = "held"
-        else:
-            reachable = any(contact["status"] != "Unreachable" for contact in contacts)
-            state = "idle" if reachable else "offline"
-        shown = live or channels
-        item = self.published["calls"].get(shown[0].call) if shown else None
-        return {
-            "id": number,
-            "name": self.names.get(number, ""),
-            "registered": bool(contacts),
-            "state": state,
-            "contacts": [shown_contact(contact) for contact in contacts],
-            "codec": next((channel.codec for channel in (*live, *channels) if channel.codec), None),
-            "call": item["id"] if item else None,
-            "webrtc": self.config.phones[number],
-            "since": self._since_state(("phones", number), state),
-        }
-
-    def _talks_to(self, uid: str) -> Item | None:
-        """Who is at the other end of a channel's call, while they talk."""
-        channel = self.channels.get(uid)
-        item = self.published["calls"].get(channel.call) if channel else None
-        if not channel or not item or item["state"] not in ("talking", "held"):
-            return None
-        if self.calls[channel.call].anchor == uid:
-            return item["answered_by"]
-        return item["caller"] if self._talks(channel) else None
-
-    def _queue(self, name: str) -> Item | None:
-        if name not in self.waiting:
-            return None
-        number = self.config.queues[name]
-        waiting = []
-        for position, entry in enumerate(self.waiting[name], 1):
-            channel = self.channels.get(entry.uid)
-            person = self._party(channel) if channel else self._person(entry.number, entry.name)
-            call = self.published["calls"].get(channel.call) if channel else None
-            waiting.append(
-                {"position": position, **person, "since": timestamp(entry.since), "call": call["id"] if call else None}
-            )
-        members = []
-        for interface, member in sorted(self.members[name].items()):
-            members.append(self._shown_member((name, interface), member))
-        answered, abandoned = self.today.counts(name)
-        return {
-            "id": name,
-            "name": self.names.get(name) or self.names.get(number) or name,
-            "number": number,
-            "waiting": waiting,
-            "members": members,
-            "answered": answered,
-            "abandoned": abandoned,
-            "longest_wait_since": min((entry["since"] for entry in waiting), default=None),
-        }
-
-    def _shown_member(self, key: tuple[str, str], member: Item) -> Item:
-        number, state = member["number"], member["state"]
-        # Asterisk says "in use" of an agent who is called, and "unavailable" for some seconds after a login.
-        if member["agent"] and state != "offline":
-            state = self._agent_state(number, key[1]).replace("logged_off", "offline")
-        if member["paused"] and state == "idle":
-            state = "paused"
-        agent = self.agent_channels.get(number, "")
-        uids = [agent] if member["agent"] else sorted(self.by_phone.get(number, ()))
-        return {
-            **{name: value for name, value in member.items() if name != "agent"},
-            "state": state,
-            "since": self._since_state(key, state),
-            "caller": next(filter(None, map(self._talks_to, uids)), None),
-        }
-
-    def _agent_state(self, number: str, interface: str) -> str:
-        """An agent's state; `interface` is what queues call."""
-        uid = self.agent_channels.get(number)
-        if not uid:
-            return "logged_off"
-        if self._talks_to(uid):
-            return "talking"
-        called = (self.channels[local] for local in self._called.get(interface, ()))
-        return "ringing" if any(channel.state != UP and channel.dialled for channel in called) else "idle"
-
-    def _agent(self, number: str) -> Item | None:
-        if number not in self.config.agents:
-            return None
-        state, uid = self._agent_state(number, f"Local/{number}@agents"), self.agent_channels.get(number, "")
-        return {
-            "id": number,
-            "name": self.config.agents[number] or self.names.get(number, ""),
-            "state": state,
-            "since": self._since_state(("agents", number), state),
-            "caller": self._talks_to(uid),
-            "queues": sorted(
-                name
-                for name, members in self.members.items()
-                if any(member["number"] == number for member in members.values())
-            ),
-        }
-
-    def _conference(self, number: str) -> Item | None:
-        if number not in self.conferences:
-            return None
-        conference = sorted(self.conferences[number].values(), key=lambda found: (found["since"], found["channel"].uid))
-        return {
-            "id": number,
-            "participants": [
-                {
-                    **self._party(found["channel"]),
-                    "since": found["since"],
-                    "muted": found["muted"],
-                    "talking": found["talking"],
-                }
-                for found in conference
-            ],
-            "since": conference[0]["since"] if conference else None,
-        }
-
-    def _mailbox_item(self, number: str) -> Item | None:
-        if number not in self.voicemail:
-            return None
-        name = self.names.get(number) or self.names.get(number.partition("@")[0], "")
-        return {"id": number, "name": name, **self.voicemail[number]}
 
 
 Handler = Callable[[Model, str, Fields], None]
@@ -973,109 +645,3 @@ HANDLERS: dict[str, Handler] = {
     "MessageWaiting": Model._on_voicemail,
 }
 FIRST.add("list")
-BUILDERS: tuple[tuple[str, Callable[[Model, str], Item | None]], ...] = (
-    ("calls", Model._call),
-    ("phones", Model._phone),
-    ("queues", Model._queue),
-    ("agents", Model._agent),
-    ("conferences", Model._conference),
-    ("voicemail", Model._mailbox_item),
-)
-
-
-def event_of(topic: str, item: Item) -> Event:
-    """The event that stands for an item before a user's filter: its name is the topic's, as `Calls`."""
-    if topic == "calls":
-        people = [item[key]["number"] for key in ("caller", "callee", "answered_by") if item[key]]
-        fields: Fields = {
-            "Channel": item["channels"],
-            "CallerIDNum": [*people, item["queue"] or "", item["conference"] or ""],
-        }
-    elif topic == "phones":
-        fields = {"Channel": f"PJSIP/{item['id']}-", "Endpoint": item["id"]}
-    elif topic == "queues":
-        fields = {"Exten": [item["id"], item["number"]]}
-    elif topic == "agents":
-        fields = {"Agent": item["id"]}
-    elif topic == "conferences":
-        fields = {"Conference": item["id"]}
-    else:
-        fields = {"Mailbox": item["id"]}
-    return Event(topic.capitalize(), fields, datetime.now(timezone.utc))
-
-
-def may_see(sees: Filter, topic: str, item: Item) -> bool:
-    """Whether a user with this filter may see an item."""
-    return sees == Filter() or sees(event_of(topic, item))
-
-
-def text(fields: Mapping[str, Any], key: str, most: int = LONGEST_TEXT) -> str:
-    """A header's text, empty if it is missing or unknown."""
-    value = fields.get(key, "")
-    value = value[0] if isinstance(value, list) else value
-    return "" if value in ("<unknown>", "unknown") else value[:most]
-
-
-def number_of(fields: Mapping[str, Any], key: str) -> int:
-    """A header's number, 0 if it is none."""
-    value = text(fields, key)
-    return int(value) if value.isdigit() else 0
-
-
-def epoch(fields: Mapping[str, Any], key: str) -> str | None:
-    """A header's time, which is in seconds since 1970; None for 0, which means never."""
-    seconds = number_of(fields, key)
-    return timestamp(datetime.fromtimestamp(seconds, timezone.utc)) if seconds else None
-
-
-def duration(value: str) -> timedelta:
-    """hh:mm:ss as time."""
-    hours, _, rest = value.partition(":")
-    minutes, _, seconds = rest.partition(":")
-    if hours.isdigit() and minutes.isdigit() and seconds.isdigit():
-        return timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds))
-    return timedelta()
-
-
-def unescaped(value: str) -> str:
-    r"""A name without the backslashes that AMI puts before quotes and control characters."""
-    return re.sub(r"\\(.)", lambda found: ESCAPES.get(found[1], found[1]), value) if "\\" in value else value
-
-
-def kind(fields: Mapping[str, Any]) -> str:
-    """What a bridge is for: talk, hold (agents who wait, parked calls), or conference."""
-    if text(fields, "BridgeCreator") == "ConfBridge":
-        return "conference"
-    return "hold" if text(fields, "BridgeTechnology") == "holding_bridge" else "talk"
-
-
-def latency(microseconds: str, status: str) -> float | None:
-    """The round trip to a contact in milliseconds; None if it was not measured."""
-    known = microseconds.isdigit() and int(microseconds) and status == "Reachable"
-    return int(microseconds) / 1000 if known else None
-
-
-def caller_rank(channel: Channel) -> tuple[bool, bool, bool]:
-    """Whose channel is less likely the caller's: an inner one, an agent's, one that was dialled."""
-    return channel.inner, bool(channel.agent), channel.dialled
-
-
-def shown_contact(contact: Item) -> Item:
-    """A contact as it is shown: address, transport, latency, user agent."""
-    found = re.match(r"(sips?):(?:[^@]*@)?(\[[^\]]*\](?::\d+)?|[^;>?]*)", contact["uri"])
-    transport = re.search(r";transport=(\w+)", contact["uri"], re.IGNORECASE)
-    return {
-        "address": found[2][:LONGEST_TEXT] if found else "",
-        "transport": transport[1].lower()[:10] if transport else "udp",
-        "latency_ms": contact["latency"],
-        "user_agent": contact["user_agent"],
-    }
-
-
-def drop(index: dict[str, set[str]], key: str, uid: str) -> None:
-    """Take an entry from an index of sets."""
-    found = index.get(key)
-    if found:
-        found.discard(uid)
-        if not found:
-            del index[key]

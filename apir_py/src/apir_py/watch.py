@@ -7,7 +7,8 @@ import logging
 from typing import Awaitable, Callable
 
 from apir_py.ami import Connection, Lost
-from apir_py.state import Item, Model
+from apir_py.items import Item
+from apir_py.state import Model
 
 ROUND = 60.0
 """Seconds in which everything is asked for once."""
