@@ -22,18 +22,17 @@ PICTURES = [
 def take(browser: Any, url: str, directory: Path) -> None:
     """Write the PNG files."""
     directory.mkdir(parents=True, exist_ok=True)
+    context = browser.new_context(locale="en-GB", timezone_id="Europe/Madrid")
+    log_in(context.new_page(), url)
     for name, width, height, scheme, view in PICTURES:
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,
-            locale="en-GB",
-            timezone_id="Europe/Madrid",
-        )
         page = context.new_page()
-        log_in(page, f"{url}#/{view}")
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)
+        page.goto(f"{url}#/{view}")
         page.wait_for_selector("main tbody tr")
         page.screenshot(path=directory / f"{name}.png")
-        context.close()
+        page.close()
+    context.close()
 
 
 def main() -> None:
