@@ -9,7 +9,8 @@ version_added: 0.1.0
 author: labredes.pbx contributors (@labredes)
 description:
   - Over each transport one temporary phone on the exchange itself calls another through the context of users' phones,
-    with RTP both ways, and the call record is read from PostgreSQL. Meanwhile CLI and ARI say what Asterisk runs.
+    with RTP both ways, and the call record is read from PostgreSQL; it has to have come through O(journal) as well.
+    Meanwhile CLI and ARI say what Asterisk runs.
   - Leaves nothing behind. The endpoints accept this machine's addresses alone and have a password of this run. A second
     process removes them, their calls and records, also after SIGKILL. No user's phone rings. Check mode does nothing.
 requirements: ["python3-psycopg2", "the ARI user C(verify), sorcery.conf and extensions of roles asterisk and pbx"]
@@ -31,6 +32,7 @@ options:
   talk: {description: "Length of the calls, in seconds.", type: float, default: 1.5}
   timeout: {description: "Time limit of each step, such as registering, in seconds.", type: float, default: 8}
   table: {description: Table of the call records., type: str, default: cdr}
+  journal: {description: "Journal of the call records, on the host itself; empty for none.", type: path, default: ""}
   database: {description: "Its database, libpq's C(host, port, dbname, user).", type: dict, required: true}
   database_password: {description: Password of that user., type: str, required: true}
   events: {description: "Address of the events service, such as V(127.0.0.1:8888).", type: str}
@@ -43,6 +45,7 @@ EXAMPLES = r"""
     servers: {udp: "127.0.0.1:5060"}
     ari_url: http://127.0.0.1:8088/ari
     ari_password: "{{ lookup('labredes.pbx.secret', 'ari_verify') }}"
+    journal: /var/lib/labredes-cdr/journal.db
     database: {host: localhost, port: 5432, dbname: asterisk, user: asterisk}
     database_password: "{{ lookup('labredes.pbx.secret', 'database_password') }}"
 """
@@ -63,6 +66,7 @@ from ansible_collections.labredes.pbx.plugins.module_utils import running_exchan
 from ansible_collections.labredes.pbx.plugins.module_utils.ari import Ari
 from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, cli
 from ansible_collections.labredes.pbx.plugins.module_utils.call_records import CallRecords, DatabaseError
+from ansible_collections.labredes.pbx.plugins.module_utils.cdr_journal import CdrJournal
 from ansible_collections.labredes.pbx.plugins.module_utils.cleanup_process import CleanupProcess
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_message import SipError
@@ -76,6 +80,7 @@ ENDPOINT = {"auth": CALLER, "context": "from-internal", "callerid": f"{CALLER} <
 # The time limit, in seconds, ends a call that nothing else ends.
 ENDPOINT.update(allow="ulaw", direct_media="no", rewrite_contact="yes", allow_subscribe="no", rtp_timeout="30")
 CURE = "run playbooks asterisk.yml and pbx.yml, and restart asterisk.service if that changes nothing"
+ACCOUNT = "verify-"  # how the account codes of the calls begin
 REMOVE = "DELETE FROM {table} WHERE accountcode LIKE 'verify-%%' AND position(%s in uniqueid) = 1 RETURNING 1"
 LOG = "see /var/log/asterisk/messages"
 SHOWN = 30  # problems
@@ -90,14 +95,16 @@ class Verification:
         self.ari = Ari(options["ari_url"], "verify", options["ari_password"], self.seconds / 2)
         login = dict(options["database"], password=options["database_password"])
         self.records = CallRecords(options["table"], login, self.seconds / 2)
+        self.journal, self.written = CdrJournal(options["journal"]), 0
         self.password, self.name = secrets.token_hex(16), ""
-        self.token = "verify-" + secrets.token_hex(6)  # 19 characters; accountcode has 20 in older tables
+        self.token = ACCOUNT + secrets.token_hex(6)  # 19 characters; accountcode has 20 in older tables
 
     def check(self):
         """Fail at once where nothing can be proved; remove what an earlier run on the exchange of this name left."""
         cli("core waitfullybooted", self.seconds)
         self.name = self.ari.request("GET", "/asterisk/info?only=config")["config"]["name"] + "-"
         self.records.query(REMOVE, self.name)
+        self.written = self.journal.written()
         self._remove_endpoints()
 
     def run(self):
@@ -210,6 +217,7 @@ class Verification:
         while len(rows) < len(figures) and time.monotonic() < deadline:
             rows = self.records.query("SELECT * FROM {table} WHERE accountcode = %s", self.token)
             time.sleep(0.05 if len(rows) < len(figures) else 0)
+        problems += self._read_journal(len(figures), deadline)
         for transport, call in figures.items():
             found = [row for row in rows if row["dst"] == CALLEES[transport]]
             facts = [(row["src"], row["disposition"], row["billsec"] - int(call["seconds"])) for row in found]
@@ -221,6 +229,21 @@ class Verification:
                 )
             call["cdr"] = found[:1]
         return problems
+
+    def _read_journal(self, count, deadline):
+        """Wait until the records have come and gone; returns the problems as sentences. PostgreSQL may have them from
+        Asterisk itself, which does not say that the next outage loses none."""
+        if not self.journal.path:
+            return []
+        new, waiting = 0, count
+        while (new < count or waiting) and time.monotonic() < deadline:
+            new, waiting = self.journal.written() - self.written, self.journal.waiting(self.token)
+            time.sleep(0.05 if new < count or waiting else 0)
+        if new < count:
+            return [f"Asterisk has written {new} of {count} records to the journal {self.journal.path}; {LOG}"]
+        if waiting:
+            return [f"{waiting} of {count} records still wait in the journal; see journalctl --unit=labredes-cdr"]
+        return []
 
     def _remove_endpoints(self):
         for _attempt in range(20):
@@ -239,10 +262,16 @@ class Verification:
 
     def _remove_records(self):
         """Delete the records of the calls; that of a call that was cut off may be written a moment later."""
-        count, deadline = 0, time.monotonic() + 2
-        while count < len(self.options["servers"]) and time.monotonic() < deadline:
+        count, deadline, done = 0, time.monotonic() + 2, False
+        while not done and time.monotonic() < deadline:
+            # What waits is forwarded after this, even if Asterisk itself has written it, and deleted then.
+            waited = self.journal.waiting(ACCOUNT)
             count += len(self.records.query(REMOVE, self.name))
-            time.sleep(0.1 if count == 0 else 0)
+            done = count >= len(self.options["servers"]) and not waited and not self.journal.waiting(ACCOUNT)
+            time.sleep(0 if done else 0.1)
+        if not done and self.journal.waiting(ACCOUNT):
+            self.journal.remove(ACCOUNT)
+            self.records.query(REMOVE, self.name)
 
 
 def main():
@@ -258,6 +287,7 @@ def main():
             "talk": {"type": "float", "default": 1.5},
             "timeout": {"type": "float", "default": 8},
             "table": {"default": "cdr"},
+            "journal": {"type": "path", "default": ""},
             "database": {"type": "dict", "required": True},
             "database_password": {"required": True, "no_log": True},
             "events": {},

@@ -71,8 +71,8 @@ FAULTS = {
         'database: labredes_database_user is "postgres"; give a name of lower-case letters, digits and underscores',
     ),
     "columns": (
-        {"postgresql_cdr_columns": {"calldate": "timestamp"}},
-        "columns: postgresql_cdr_columns lacks src; keep the columns of the default.",
+        {"labredes_cdr_columns": {"calldate": "timestamp"}},
+        "columns: labredes_cdr_columns lacks src; keep the columns of the default.",
     ),
     "one-path": (
         {"labredes_tls_certificate": "/etc/letsencrypt/live/pbx/fullchain.pem"},

@@ -1,0 +1,705 @@
+#!/usr/bin/python3
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Moves call records from the journal, which Asterisk writes, to PostgreSQL, each exactly once.
+
+A batch is read from the journal, inserted where its key is not in the table yet, committed, and only then deleted from
+the journal. So whatever is killed in between, a record is inserted again and found to be there. Runs on Python 3.6.
+"""
+
+import argparse
+import configparser
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from threading import Event
+
+try:
+    import psycopg2
+    from psycopg2 import extensions
+except ImportError:
+    psycopg2 = None
+
+CONFIGURATION = "/etc/labredes-cdr/cdr.conf"
+STATUS = "/run/labredes-cdr/status.json"
+ASTERISK = "/usr/sbin/asterisk"
+ASTERISK_FILE = "/etc/asterisk/cdr_sqlite3_custom.conf"
+BATCH = 500  # records in one transaction
+POLL = 0.5  # seconds between two looks into the journal
+LONGEST = 30  # seconds between two attempts to reach the database
+ANSWER = 15  # seconds that the database may take for one answer
+BUSY = 10  # seconds that Asterisk may hold the lock of the journal
+REPEAT = 600  # seconds until a warning is repeated
+TIMES = ("calldate", "start", "answer", "end")
+# What tells two records of the same key apart; nothing that an administrator would edit afterwards.
+COMPARED = ("calldate", "channel", "duration", "billsec", "disposition")
+# Data exceptions, violated constraints, and errors that a trigger raises: the fault of one record.
+REFUSED = ("22", "23", "P0")
+ERROR, WARNING, NOTICE = "<3>", "<4>", "<5>"  # priorities
+
+
+class JournalError(Exception):
+    """What is wrong with the journal, as one sentence without its full stop."""
+
+
+def log(level, sentence):
+    """Write a line to the host's journal; its prefix is the priority."""
+    print(level + sentence + ".", file=sys.stderr, flush=True)
+
+
+def notify(state):
+    """Send a state to systemd, where it has started this."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as sender:
+            sender.connect("\0" + address[1:] if address[0] == "@" else address)
+            sender.sendall(state.encode())
+
+
+def reason(problem):
+    """A one-line reason of an exception."""
+    return (" ".join(str(problem).split()) or type(problem).__name__).rstrip(".")
+
+
+def quoted(name):
+    """A name as an identifier of SQLite."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Journal:
+    """The file that Asterisk writes; settings: the section [journal] of the configuration."""
+
+    def __init__(self, settings):
+        self.directory = settings["directory"]
+        self.path = os.path.join(self.directory, "journal.db")
+        self.table = settings["table"]
+        self.columns = settings["columns"].split()
+        self.owner = settings["owner"]
+        self.connection = None
+        self.opened = None
+
+    def open(self):
+        """Open the file as it is; JournalError if it is missing."""
+        self.close()
+        if not os.path.isfile(self.path):
+            raise JournalError(f"the journal {self.path} is missing")
+        self.opened = self.identity()
+        self.connection = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None)
+        self.connection.text_factory = bytes
+        return self
+
+    def close(self):
+        """Close the file."""
+        if self.connection:
+            self.connection.close()
+            self.connection = None
+
+    def identity(self):
+        """Device and inode of the file."""
+        status = os.stat(self.path)
+        return status.st_dev, status.st_ino
+
+    def replaced(self):
+        """Whether another file has taken the place of the one that is open."""
+        try:
+            return self.identity() != self.opened
+        except OSError:
+            return True
+
+    def tables(self):
+        """The tables of records, the oldest first: one for each set of columns that the description has had."""
+        rows = self.connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'cdr\\_%' ESCAPE '\\' ORDER BY rowid"
+        )
+        return [name.decode() for (name,) in rows]
+
+    def columns_of(self, table):
+        """The names of a table's columns."""
+        return [row[1].decode() for row in self.connection.execute(f"PRAGMA table_info({quoted(table)})")]
+
+    def read(self, table):
+        """The oldest records of a table, as pairs of their id and a dictionary of bytes by column."""
+        cursor = self.connection.execute(f"SELECT * FROM {quoted(table)} ORDER BY AcctId LIMIT {BATCH}")
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row)) for row in cursor]
+        return [(row.pop("AcctId"), {name: as_bytes(value) for name, value in row.items()}) for row in rows]
+
+    def remove(self, table, last, refused):
+        """Delete the records up to an id, and keep those that PostgreSQL refuses, as (record, error)."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.connection.executemany(
+                "INSERT INTO rejected (at, error, record) VALUES (datetime('now'), ?, ?)",
+                [(error, to_json(record)) for record, error in refused],
+            )
+            self.connection.execute(f"DELETE FROM {quoted(table)} WHERE AcctId <= ?", (last,))
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def waiting(self):
+        """The number of records that wait, and the age of the oldest in seconds since its call ended."""
+        count, ends = 0, []
+        for table in self.tables():
+            count += self.connection.execute("SELECT COUNT(*) FROM " + quoted(table)).fetchone()[0]
+            first = self.connection.execute(f"SELECT * FROM {quoted(table)} ORDER BY AcctId LIMIT 1")
+            names = [column[0] for column in first.description]
+            for row in first:
+                record = {name: as_bytes(value) for name, value in zip(names, row)}
+                ends.append(number(record.get("calldate"), 0.0) + number(record.get("duration"), 0.0))
+        return count, max(0.0, time.time() - min(ends)) if ends else 0.0
+
+    def rejected(self):
+        """The number of records that PostgreSQL has refused."""
+        return self.connection.execute("SELECT COUNT(*) FROM rejected").fetchone()[0]
+
+    def retry(self):
+        """Put the refused records back, for another attempt; returns their number."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        known = self.columns_of(self.table)
+        rows = self.connection.execute("SELECT record FROM rejected ORDER BY id").fetchall()
+        for (text,) in rows:
+            record = {name: value for name, value in from_json(text).items() if name in known}
+            self.connection.execute(
+                "INSERT INTO {} ({}) VALUES ({})".format(
+                    quoted(self.table),
+                    ", ".join(quoted(name) for name in record),
+                    ", ".join(["CAST(? AS TEXT)"] * len(record)),
+                ),
+                list(record.values()),
+            )
+        self.connection.execute("DELETE FROM rejected")
+        self.connection.execute("COMMIT")
+        return len(rows)
+
+    def free_megabytes(self):
+        """The space that is left on the file system of the journal."""
+        status = os.statvfs(self.directory)
+        return status.f_bavail * status.f_frsize // 1048576
+
+    def prepare(self):
+        """Make the file, or put right what is wrong with it; whatever it contains is kept."""
+        self._make_directory()
+        if os.path.lexists(self.path):
+            problem = self._damage()
+            if problem:
+                aside = "{}.damaged-{}".format(self.path, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+                for suffix in ("", "-wal", "-shm"):
+                    if os.path.lexists(self.path + suffix):
+                        os.rename(self.path + suffix, aside + suffix)
+                log(
+                    ERROR,
+                    f"The journal {self.path} is damaged ({problem}); it is kept as {aside}, and a new one is made",
+                )
+            elif os.stat(self.path).st_mode & 0o660 != 0o660:
+                log(ERROR, f"The journal {self.path} was read-only; its mode is 0660 again")
+        try:
+            self._make_tables()
+        except sqlite3.Error as problem:
+            raise JournalError(f"the journal {self.path} cannot be written ({reason(problem)})") from None
+        self._give_to_owner()
+
+    def _make_directory(self):
+        os.makedirs(self.directory, exist_ok=True)
+        if os.geteuid() == 0:
+            import grp
+            import pwd
+
+            os.chown(self.directory, pwd.getpwnam(self.owner).pw_uid, grp.getgrnam(self.owner).gr_gid)
+        # Files that either user makes belong to the group.
+        os.chmod(self.directory, 0o2770)
+
+    def _give_to_owner(self):
+        status = os.stat(self.directory)
+        for suffix in ("", "-wal", "-shm"):
+            if os.path.exists(self.path + suffix):
+                if os.geteuid() == 0:
+                    os.chown(self.path + suffix, status.st_uid, status.st_gid)
+                os.chmod(self.path + suffix, 0o660)
+
+    def _damage(self):
+        """What is wrong with the file that is there, empty if nothing is."""
+        if not stat.S_ISREG(os.lstat(self.path).st_mode):
+            return "it is no regular file"
+        try:
+            with closing(sqlite3.connect(self.path, timeout=BUSY)) as connection:
+                answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                return "" if answer == "ok" else reason(answer)
+        except sqlite3.DatabaseError as problem:
+            # Its subclasses are about locks, space and rights.
+            return reason(problem) if type(problem) is sqlite3.DatabaseError else ""
+
+    def _make_tables(self):
+        # For the group from the first moment.
+        before = os.umask(0o007)
+        try:
+            with closing(sqlite3.connect(self.path, timeout=BUSY, isolation_level=None)) as connection:
+                connection.text_factory = bytes
+                self.connection = connection
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("BEGIN IMMEDIATE")
+                wanted = ["AcctId"] + self.columns
+                found = self.columns_of(self.table)
+                if found and found != wanted:
+                    others = f"{self.table}_before_{len(self.tables())}"
+                    connection.execute(f"ALTER TABLE {quoted(self.table)} RENAME TO {quoted(others)}")
+                    log(
+                        ERROR, f"Table {self.table} of {self.path} had other columns; its records are in table {others}"
+                    )
+                # Without AUTOINCREMENT the id of a deleted record would be used again.
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS {} (AcctId INTEGER PRIMARY KEY AUTOINCREMENT, {})".format(
+                        quoted(self.table), ", ".join(quoted(name) + " TEXT" for name in self.columns)
+                    )
+                )
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS rejected"
+                    " (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT, error TEXT, record TEXT)"
+                )
+                connection.execute("COMMIT")
+        finally:
+            self.connection = None
+            os.umask(before)
+
+
+def as_bytes(value):
+    """A value of SQLite as bytes; a number may have been written by hand."""
+    return value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
+
+
+def number(value, otherwise):
+    """The number that a value begins with."""
+    found = re.match(rb"\s*[-+]?\d+(\.\d+)?", value or b"")
+    return float(found.group()) if found else otherwise
+
+
+def to_json(record):
+    """A record as JSON; bytes that are not UTF-8 become lone surrogates, so that nothing is lost."""
+    return json.dumps({name: value.decode("utf-8", "surrogateescape") for name, value in record.items()})
+
+
+def from_json(text):
+    """The reverse of to_json()."""
+    return {name: value.encode("utf-8", "surrogateescape") for name, value in json.loads(text.decode()).items()}
+
+
+class Database:
+    """The table of call records; settings: the section [database], codec: how Python calls the records' encoding."""
+
+    def __init__(self, settings, encoding):
+        self.login = {name: value for name, value in settings.items() if name != "table"}
+        self.table = settings["table"]
+        self.codec = extensions.encodings.get(encoding.upper().replace("-", "").replace("_", ""), "iso8859_15")
+        self.connection = None
+        self.types = {}
+
+    def where(self):
+        """The database in words."""
+        return "database {dbname} at {host}:{port}".format(**self.login)
+
+    def insert(self, records):
+        """Insert records that are not there yet, and commit; returns the refused ones as (record, error)."""
+        if self.connection is None:
+            self._connect()
+        refused, rows = [], []
+        with self.connection.cursor() as cursor:
+            for record in records:
+                try:
+                    rows.append((record, self._row(cursor, record)))
+                except (ValueError, psycopg2.DataError, psycopg2.ProgrammingError) as problem:
+                    refused.append((record, reason(problem)))
+            self._insert(cursor, rows, refused)
+        self.connection.commit()
+        return refused
+
+    def close(self):
+        """Close the connection, if there is one."""
+        if self.connection is not None:
+            with suppress(psycopg2.Error):
+                self.connection.close()
+            self.connection = None
+
+    def _connect(self):
+        options = [
+            "statement_timeout=10000",
+            "lock_timeout=5000",
+            "idle_in_transaction_session_timeout=30000",
+            "synchronous_commit=on",
+            "timezone=UTC",
+            "datestyle=ISO",
+        ]
+        login = dict(
+            self.login,
+            application_name="labredes-cdr",
+            client_encoding="UTF8",
+            connect_timeout="5",
+            keepalives_idle="10",
+            keepalives_interval="5",
+            keepalives_count="3",
+            options=" ".join("-c " + option for option in options),
+        )
+        if extensions.libpq_version() >= 120000:
+            login["tcp_user_timeout"] = "15000"
+        # The time limits of libpq do not end the wait for a server that is frozen.
+        extensions.set_wait_callback(wait_for_answer)
+        self.connection = psycopg2.connect(**login)
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT a.attname, t.typname, a.attnotnull AND NOT a.atthasdef"
+                " FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid"
+                " WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped",
+                (extensions.quote_ident(self.table, self.connection),),
+            )
+            self.types = {name: (kind, needed) for name, kind, needed in cursor.fetchall()}
+        self.connection.commit()
+
+    def _row(self, cursor, record):
+        """A record as the values of an INSERT, in bytes."""
+        if not record.get("uniqueid") or not record.get("sequence"):
+            raise ValueError("it has no uniqueid or no sequence")
+        values = [self._value(name, value) for name, value in record.items() if name in self.types]
+        return cursor.mogrify("(" + ",".join(["%s"] * len(values)) + ")", values)
+
+    def _value(self, name, value):
+        """What Asterisk itself (cdr_pgsql) would write into the column."""
+        kind, needed = self.types[name]
+        if name in TIMES and value:
+            seconds = number(value, None)
+            if seconds is None:
+                raise ValueError("{} is no time: {}".format(name, value[:40].decode("ascii", "backslashreplace")))
+            if seconds == 0:
+                return extensions.AsIs("DEFAULT")
+            if kind.startswith("float"):
+                return value.decode("ascii")
+            if kind.startswith("int"):
+                return str(int(seconds))
+            return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(int(seconds)))
+        if not value:
+            return "" if needed and not kind.startswith(("int", "float")) else extensions.AsIs("DEFAULT")
+        if kind.startswith("int"):
+            found = re.match(rb"\s*[-+]?\d+", value)
+            return found.group().decode() if found else "0"
+        if kind.startswith("float"):
+            return str(number(value, 0))
+        return self._sent(value)
+
+    def _sent(self, value):
+        """Text in the records' encoding; what is invalid in it is LATIN9, in which every byte is valid."""
+        try:
+            return value.decode(self.codec)
+        except UnicodeDecodeError:
+            return value.decode("iso8859_15")
+
+    def _forms(self, value):
+        """The text as it is sent, and as the table's trigger repairs it."""
+        forms = {self._sent(value)}
+        with suppress(UnicodeDecodeError):
+            forms.add(value.decode())
+        return forms
+
+    def _insert(self, cursor, rows, refused):
+        """Insert rows, in halves where one of them is refused."""
+        if not rows:
+            return
+        names = [name for name in rows[0][0] if name in self.types]
+        statement = "INSERT INTO {} ({}) VALUES ".format(
+            extensions.quote_ident(self.table, self.connection),
+            ", ".join(extensions.quote_ident(name, self.connection) for name in names),
+        )
+        cursor.execute("SAVEPOINT records")
+        try:
+            cursor.execute(
+                statement.encode()
+                + b",".join(values for _record, values in rows)
+                + b" ON CONFLICT (uniqueid, sequence) DO NOTHING RETURNING uniqueid, sequence::text"
+            )
+            new = cursor.fetchall()
+        except psycopg2.Error as problem:
+            if (problem.pgcode or "")[:2] not in REFUSED:
+                raise
+            cursor.execute("ROLLBACK TO SAVEPOINT records")
+            if len(rows) == 1:
+                refused.append((rows[0][0], f"{problem.pgcode} {reason(problem.diag.message_primary)}"))
+                return
+            half = len(rows) // 2
+            self._insert(cursor, rows[:half], refused)
+            self._insert(cursor, rows[half:], refused)
+            return
+        if len(new) < len(rows):
+            refused += self._others(cursor, [record for record, _values in rows], new)
+
+    def _others(self, cursor, records, new):
+        """Those records whose key belongs to another record, as after a clock was set back."""
+        known = []
+        for record in records:
+            keys = [(form, self._value("sequence", record["sequence"])) for form in self._forms(record["uniqueid"])]
+            found = [key for key in keys if key in new]
+            if found:
+                new.remove(found[0])
+            else:
+                known.append((keys, record))
+        names = [
+            name
+            for name in COMPARED
+            if name in records[0] and self.types.get(name, ("",))[0].startswith(("int", "varchar", "text", "timestamp"))
+        ]
+        cursor.execute(
+            "SELECT uniqueid, sequence::text, ARRAY[{}]::text[] FROM {} WHERE uniqueid = ANY(%s)".format(
+                ", ".join(extensions.quote_ident(name, self.connection) + "::text" for name in names),
+                extensions.quote_ident(self.table, self.connection),
+            ),
+            (sorted({key[0] for keys, _record in known for key in keys}),),
+        )
+        stored = {(uniqueid, sequence): facts for uniqueid, sequence, facts in cursor.fetchall()}
+        others = []
+        for keys, record in known:
+            facts = [stored[key] for key in keys if key in stored]
+            if facts and not all(self._same(name, record[name], fact) for name, fact in zip(names, facts[0])):
+                others.append((record, "another record has its uniqueid and sequence"))
+        return others
+
+    def _same(self, name, value, stored):
+        """Whether the table has what the record has."""
+        if not value or stored is None:
+            return True
+        sent = self._value(name, value)
+        if name in TIMES:
+            return stored.startswith(str(sent)) or not isinstance(sent, str)
+        return stored in self._forms(value) | {sent}
+
+
+def wait_for_answer(connection):
+    """Wait for the server, within a limit."""
+    deadline = time.monotonic() + ANSWER
+    while True:
+        state = connection.poll()
+        if state == extensions.POLL_OK:
+            return
+        reads, writes = ([connection], []) if state == extensions.POLL_READ else ([], [connection])
+        if not any(select.select(reads, writes, [], max(0, deadline - time.monotonic()))):
+            raise psycopg2.OperationalError(f"it did not answer within {ANSWER} s")
+
+
+class Warnings:
+    """Sentences that are written when they begin to hold, every ten minutes while they do, and when they end."""
+
+    def __init__(self):
+        self.since = {}
+
+    def hold(self, kind, sentence):
+        """Write a sentence, or, where it is empty, that what it said has ended."""
+        now = time.monotonic()
+        if sentence and now - self.since.get(kind, -REPEAT) >= REPEAT:
+            self.since[kind] = now
+            log(WARNING, sentence)
+        elif not sentence and kind in self.since:
+            del self.since[kind]
+            log(NOTICE, f"{kind} again")
+
+
+class Forwarder:
+    """The service."""
+
+    def __init__(self, configuration, status):
+        self.settings = configuration["forwarder"]
+        self.journal = Journal(configuration["journal"])
+        self.database = Database(configuration["database"], self.settings["encoding"])
+        self.status_file = status
+        self.warnings = Warnings()
+        self.stopped = Event()
+        self.delay = POLL
+        self.due = self.reported = 0.0
+        self.problem = ""
+
+    def run(self):
+        """Forward until SIGTERM."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda _number, _frame: self.stopped.set())
+        self.journal.open()
+        self.report()
+        notify("READY=1")
+        while not self.stopped.is_set():
+            notify("WATCHDOG=1")
+            full = time.monotonic() >= self.due and self.forward()
+            if time.monotonic() - self.reported >= 2:
+                if self.journal.replaced():
+                    raise JournalError(f"the journal {self.journal.path} has been replaced")
+                self.report()
+            if not full:
+                self.stopped.wait(POLL)
+        self.report()
+        self.database.close()
+        self.journal.close()
+
+    def forward(self):
+        """Move one batch of each table; returns whether there is more at once."""
+        full = False
+        for table in self.journal.tables():
+            rows = self.journal.read(table)
+            if not rows:
+                continue
+            try:
+                refused = self.database.insert([record for _number, record in rows])
+            except (psycopg2.Error, OSError) as problem:
+                self.database.close()
+                self.lost(problem)
+                return False
+            if self.problem:
+                self.problem = ""
+                self.warnings.hold("The database answers", "")
+            self.delay = POLL
+            try:
+                self.journal.remove(table, rows[-1][0], refused)
+            except sqlite3.OperationalError as problem:
+                if "readonly" in str(problem):  # another start of the service puts that right
+                    raise
+                self.warnings.hold(
+                    "The journal can be written",
+                    f"The journal {self.journal.path} cannot be written ({reason(problem)})",
+                )
+                self.due = time.monotonic() + LONGEST
+                return False
+            self.warnings.hold("The journal can be written", "")
+            for _record, error in refused:
+                log(ERROR, f"A record is refused and kept in the table rejected of the journal: {error}")
+            full = full or len(rows) == BATCH
+        return full
+
+    def lost(self, problem):
+        """Note that the database does not answer, and wait before the next attempt."""
+        self.problem = f"The {self.database.where()} cannot be written ({reason(problem)}); records wait in the journal"
+        self.warnings.hold("The database answers", self.problem)
+        self.due = time.monotonic() + self.delay
+        self.delay = min(LONGEST, self.delay * 2)
+
+    def report(self):
+        """Write what waits to the status file, systemd and, where it is too much, the host's journal."""
+        self.reported = time.monotonic()
+        state = state_of(self.journal)
+        state["problem"] = self.problem
+        try:
+            with open(self.status_file + ".new", "w") as stream:
+                json.dump(state, stream)
+            os.chmod(stream.name, 0o644)
+            os.rename(stream.name, self.status_file)
+        except OSError as problem:
+            self.warnings.hold(
+                "The status file can be written", f"{self.status_file} cannot be written ({reason(problem)})"
+            )
+        notify(
+            "STATUS={waiting} records wait, the oldest for {oldest_seconds} s; {rejected} are rejected".format(**state)
+        )
+        limit, space = int(self.settings["warn_seconds"]), int(self.settings["warn_megabytes"])
+        self.warnings.hold(
+            f"The oldest record waits for less than {limit} s",
+            (
+                "{waiting} call records wait in the journal, the oldest for {oldest_seconds} s".format(**state)
+                if state["oldest_seconds"] > limit
+                else ""
+            ),
+        )
+        self.warnings.hold(
+            f"The journal has {space} MB of disk",
+            (
+                "the disk of the journal {} has only {free_megabytes} MB left".format(self.journal.path, **state)
+                if state["free_megabytes"] < space
+                else ""
+            ),
+        )
+
+
+def state_of(journal):
+    """What waits, as a dictionary."""
+    count, age = journal.waiting()
+    return {
+        "waiting": count,
+        "oldest_seconds": int(age),
+        "rejected": journal.rejected(),
+        "free_megabytes": journal.free_megabytes(),
+    }
+
+
+def asterisk_writes(journal):
+    """Whether the running Asterisk has the journal open; True where none runs or writes to it yet."""
+    show = ["systemctl", "show", "--property=MainPID", "--property=ActiveState", "asterisk.service"]
+    try:
+        with open(ASTERISK_FILE) as stream:
+            used = "table = cdr_" in stream.read()
+        unit = dict(line.split("=", 1) for line in subprocess.check_output(show, timeout=10).decode().splitlines())
+        if not used or unit["ActiveState"] != "active":
+            return True
+        directory = "/proc/{MainPID}/fd".format(**unit)
+        opened = [os.stat(os.path.join(directory, name)) for name in os.listdir(directory)]
+    except (OSError, KeyError, ValueError, subprocess.SubprocessError):
+        return True
+    return journal.identity() in [(status.st_dev, status.st_ino) for status in opened]
+
+
+def have_asterisk_open(journal):
+    """Have a running Asterisk open the journal, if it has another one, or none, open."""
+    if asterisk_writes(journal):
+        return
+    # A module is not unloaded during calls; from 20.19 and 22.9 on, reading a changed file opens the journal as well.
+    for command in (
+        "module unload cdr_sqlite3_custom.so",
+        "module load cdr_sqlite3_custom.so",
+        "module reload cdr_sqlite3_custom.so",
+    ):
+        os.utime(ASTERISK_FILE)
+        try:
+            subprocess.run([ASTERISK, "-rx", command], stdout=subprocess.DEVNULL, timeout=10, check=False)
+        except subprocess.TimeoutExpired:
+            break
+        if asterisk_writes(journal):
+            log(NOTICE, f"Asterisk has opened the journal {journal.path}")
+            return
+    log(ERROR, f"Asterisk does not write to the journal {journal.path}; restart asterisk.service")
+
+
+def main(arguments=None):
+    """Run a command."""
+    parser = argparse.ArgumentParser(description="Call records on their way from Asterisk to PostgreSQL.")
+    parser.add_argument("command", choices=["run", "prepare", "status", "rejected", "retry"])
+    parser.add_argument("--config", default=CONFIGURATION)
+    parser.add_argument("--status", default=STATUS)
+    options = parser.parse_args(arguments)
+    configuration = configparser.ConfigParser(interpolation=None)
+    with open(options.config) as stream:
+        configuration.read_file(stream)
+    journal = Journal(configuration["journal"])
+    try:
+        if options.command == "run":
+            if psycopg2 is None:
+                raise JournalError("python3-psycopg2 is not installed")
+            Forwarder(configuration, options.status).run()
+        elif options.command == "prepare":
+            journal.prepare()
+            have_asterisk_open(journal)
+        elif options.command == "status":
+            print(json.dumps(state_of(journal.open())))
+        elif options.command == "rejected":
+            for row in journal.open().connection.execute("SELECT at, error, record FROM rejected ORDER BY id"):
+                print(*(value.decode() for value in row), sep="\t")
+        else:
+            print(f"{journal.open().retry()} records are tried again.")
+    except (JournalError, sqlite3.Error, OSError) as problem:
+        sentence = reason(problem)
+        if not isinstance(problem, JournalError):
+            sentence = f"the journal {journal.path} cannot be used ({sentence})"
+        log(ERROR, sentence[0].upper() + sentence[1:])
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
