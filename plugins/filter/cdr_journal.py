@@ -7,10 +7,25 @@ import hashlib
 
 TIMES = {"calldate": "start", "start": "start", "answer": "answer", "end": "end"}
 # What Asterisk itself puts into a record; everything else is set by the dialplan.
-TEXTS = (
-    "accountcode channel clid dcontext disposition dst dstchannel duration billsec lastapp lastdata linkedid"
-    " peeraccount sequence src uniqueid userfield"
-).split()
+TEXTS = [
+    "accountcode",
+    "channel",
+    "clid",
+    "dcontext",
+    "disposition",
+    "dst",
+    "dstchannel",
+    "duration",
+    "billsec",
+    "lastapp",
+    "lastdata",
+    "linkedid",
+    "peeraccount",
+    "sequence",
+    "src",
+    "uniqueid",
+    "userfield",
+]
 
 
 def cdr_journal(columns):

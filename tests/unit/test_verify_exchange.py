@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sqlite3
 import ssl
 import time
 from concurrent.futures import Future
@@ -12,7 +13,7 @@ from concurrent.futures import Future
 import pytest
 import yaml
 from ansible.module_utils import basic
-from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli, running_exchange
+from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli, cdr_journal, running_exchange
 from ansible_collections.labredes.pbx.plugins.modules import verify_exchange
 
 GOOD = {"src": "verify", "dst": "verify-udp", "disposition": "ANSWERED", "billsec": 1}
@@ -58,6 +59,7 @@ def options(**more):
         closed = probe.getsockname()[1]
     return {
         "described": {},
+        "journal": "",
         "passwords": {},
         "servers": {"udp": f"127.0.0.1:{closed}"},
         "certificate": None,
@@ -277,3 +279,68 @@ def test_documentation_has_the_options_of_the_module(monkeypatch):
         }
 
     assert facts(seen) == facts(documented)
+
+
+class Journal:
+    """A journal that has seen so many records, and in which some wait, the next time fewer."""
+
+    path = "/var/lib/labredes-cdr/journal.db"
+
+    def __init__(self, written, waiting):
+        self.seen, self.waits, self.removed = written, list(waiting), []
+
+    def written(self):
+        return self.seen
+
+    def waiting(self, _account):
+        return self.waits.pop(0) if len(self.waits) > 1 else self.waits[0]
+
+    def remove(self, account):
+        self.removed.append(account)
+        self.waits = [0]
+
+
+@pytest.mark.parametrize(
+    ("written", "waiting", "sentence"),
+    [
+        (1, [1, 1, 0], None),
+        (0, [0], "Asterisk has written 0 of 1 records to the journal /var/lib/labredes-cdr/journal.db; see"),
+        (1, [1], "1 of 1 records still wait in the journal; see journalctl --unit=labredes-cdr"),
+    ],
+)
+def test_record_has_to_come_through_the_journal(written, waiting, sentence):
+    test = verification()
+    test.records, test.journal, test.written = Records([GOOD]), Journal(written + 7, waiting), 7
+    problems = test._read_records({"udp": {"seconds": 1.5}})
+    assert [problem.startswith(sentence or "-") for problem in problems] == [True] * bool(sentence)
+
+
+def test_record_that_waits_is_removed_after_it_has_gone():
+    """What is forwarded after the removal would stay."""
+    test = verification()
+    test.records, test.journal = Records([{}]), Journal(1, [1, 0])
+    test._remove_records()
+    assert len(test.records.statements) == 2 and test.journal.removed == []
+
+
+def test_record_that_goes_on_waiting_is_removed_from_the_journal():
+    test = verification()
+    test.records, test.journal = Records([{}]), Journal(1, [1])
+    test._remove_records()
+    assert test.journal.removed == ["verify-"]
+
+
+def test_journal_counts_what_was_written_and_what_waits(tmp_path):
+    path = tmp_path / "journal.db"
+    with pytest.raises(verify_exchange.DatabaseError, match="it is missing"):
+        cdr_journal.CdrJournal(str(path)).written()
+    with sqlite3.connect(path) as connection:
+        for table in ("cdr_1", "cdr_2", "others"):
+            connection.execute(f"CREATE TABLE {table} (AcctId INTEGER PRIMARY KEY AUTOINCREMENT, accountcode TEXT)")
+            connection.executemany(f"INSERT INTO {table} VALUES (NULL, ?)", [("verify-1",), ("",)])
+        connection.execute("DELETE FROM cdr_1")
+    connection.close()
+    journal = cdr_journal.CdrJournal(str(path))
+    assert (journal.written(), journal.waiting("verify-")) == (4, 1)
+    journal.remove("verify-")
+    assert (journal.written(), journal.waiting("verify-"), journal.waiting("")) == (4, 0, 1)
