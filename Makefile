@@ -120,6 +120,10 @@ soak-events: tools ## Load the events service with 50 clients and 1,000 events a
 	@.venv/bin/python apir_py/tests/load.py --seconds 60
 	@.venv/bin/python apir_py/tests/load.py --seconds 60 --state
 
+.PHONY: soak-records
+soak-records: tools ## Kill and freeze PostgreSQL and the forwarder under 10,000 call records (2 minutes; SEED)
+	@.venv/bin/python tests/tools/soak_records.py $(if $(SEED),--seed $(SEED))
+
 .PHONY: audit
 audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step
 	@.venv/bin/python tests/tools/audit.py

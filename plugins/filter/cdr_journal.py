@@ -7,8 +7,9 @@ import hashlib
 
 TIMES = {"calldate": "start", "start": "start", "answer": "answer", "end": "end"}
 # What Asterisk itself puts into a record; everything else is set by the dialplan.
-TEXTS = [
+TEXTS = {
     "accountcode",
+    "billsec",
     "channel",
     "clid",
     "dcontext",
@@ -16,7 +17,6 @@ TEXTS = [
     "dst",
     "dstchannel",
     "duration",
-    "billsec",
     "lastapp",
     "lastdata",
     "linkedid",
@@ -25,7 +25,7 @@ TEXTS = [
     "src",
     "uniqueid",
     "userfield",
-]
+}
 
 
 def cdr_journal(columns):

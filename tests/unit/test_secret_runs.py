@@ -148,7 +148,7 @@ def test_one_refused_host_stops_every_host(provisioned):
             "phone_6001, which labredes_secrets",
         ),
         ("database_password", "--limit=pbx1", "a new database_password has to reach all that use it in one run, and"),
-        ("database_password", "--tags=database,pbx", "and asterisk would be left out; run site.yml"),
+        ("database_password", "--tags=database,pbx", "and cdr, asterisk would be left out; run site.yml"),
     ],
 )
 def test_rotation_that_cannot_succeed_is_refused(provisioned, rotate, more, message):
@@ -171,7 +171,7 @@ def test_exchanges_with_their_own_databases_rotate_one_by_one(provisioned):
 
 def test_shared_secret_set_in_a_partial_run_is_refused(provisioned):
     value = '{"labredes_secrets": {"database_password": "kR7vTz0qWm2xBn5c"}}'
-    assert "and asterisk would be left out" in provisioned.refusal("-e", value, "--tags=database")
+    assert "and cdr, asterisk would be left out" in provisioned.refusal("-e", value, "--tags=database")
 
 
 def test_killed_rotation_is_completed(provisioned):

@@ -161,6 +161,12 @@ def ini(text: str, _system: str) -> None:
     assert parser.sections()
 
 
+def pgpass(text: str, _system: str) -> None:
+    """One line of libpq's password file, with a password."""
+    (line,) = [line for line in text.splitlines() if not line.startswith("#")]
+    assert re.fullmatch(r"\*:\*:\*:[a-z_0-9]+:(\\.|[^:\\])+", line)
+
+
 def systemd_conf(text: str, _system: str) -> None:
     """One section, which may be empty."""
     parser = configparser.ConfigParser(strict=True, interpolation=None)
@@ -325,12 +331,14 @@ CHECKERS = {
     r"/etc/fail2ban/[a-z0-9]+\.d/labredes[a-z-]*\.(conf|local)": fail2ban,
     r"/etc/asterisk/pjsip\.conf": pjsip_conf,
     r"/etc/asterisk/acl\.conf": asterisk_conf_empty,
-    r"/etc/asterisk/[a-z_]+\.conf": asterisk_conf,
+    r"/etc/asterisk/[a-z0-9_]+\.conf": asterisk_conf,
     r"/etc/asterisk/extensions\.lua": lua,
     r"/etc/systemd/system/[a-z.-]+\.(service|timer)(\.d/[a-z0-9-]+\.conf)?": unit,
     r"/etc/odbc\.ini": ini,
     r"/etc/labredes-events/service\.ini": ini,
     r"/etc/labredes-events/[a-z_]+": words,
+    r"/etc/labredes-cdr/cdr\.conf": ini,
+    r"/etc/labredes-cdr/pgpass": pgpass,
     r"/etc/systemd/[a-z]+\.conf\.d/[0-9a-z-]+\.conf": systemd_conf,
     r"/etc/sysctl\.d/[0-9a-z-]+\.conf": sysctl_conf,
     r"/etc/security/limits\.d/[0-9a-z-]+\.conf": limits_conf,
