@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""10,000 call records, while PostgreSQL and the forwarder are killed, frozen and started at random: `make soak-records`.
+"""10,000 call records, while PostgreSQL and the forwarder are killed and frozen at random: `make soak-records`.
 
 Needs no lab host. Then measures how fast records that have waited are forwarded. Prints a JSON object with the figures
 and their limits; exits with code 1 if one is missed.

@@ -1,0 +1,222 @@
+"""No call record is lost on its way to PostgreSQL, whatever stops, freezes or is killed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, place_call
+from playbook import play
+from sipp import within
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
+import bench_calls  # noqa: E402
+
+POSTGRESQL = "'postgresql@*-main.service'"
+SECONDS = 1  # of each call
+# Prints the seconds from the moment that a record is in the journal to the moment that PostgreSQL has it.
+WATCH = """
+import sqlite3, sys, time
+import psycopg2
+journal = sqlite3.connect("/var/lib/labredes-cdr/journal.db", isolation_level=None, timeout=10)
+table = journal.execute("SELECT name FROM sqlite_master WHERE name LIKE 'cdr!_%' ESCAPE '!'").fetchone()[0]
+server = psycopg2.connect(dbname="asterisk")
+server.autocommit = True
+cursor, seen, arrived = server.cursor(), {}, {}
+cursor.execute("SELECT coalesce(max(id), 0) FROM cdr")
+last, end = cursor.fetchone()[0], time.time() + float(sys.argv[1])
+while time.time() < end:
+    for (key,) in journal.execute("SELECT uniqueid FROM " + table):
+        seen.setdefault(key, time.time())
+    cursor.execute("SELECT id, uniqueid FROM cdr WHERE id > %s", (last,))
+    for last, key in sorted(cursor.fetchall()):
+        arrived[key] = time.time()
+    time.sleep(0.02)
+print(*("%.3f" % (arrived[key] - seen[key]) for key in arrived if key in seen))
+"""
+
+
+@pytest.fixture
+def calls(lab, on_lab):
+    """A function that places calls at a steady rate, and one that counts their records: rows, and distinct calls."""
+
+    def place(count: int, rate: int = 10) -> subprocess.Popen:
+        bench_calls.sipp(lab, "6002", "register", "-key", "expires", "300", "-m", "1")
+        limit = count // rate + SECONDS + 60
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        answer = bench_calls.command(lab, "6002", "answer", "-m", str(2 * count), "-d", "100", "-timeout", f"{limit}s")
+        dial = ["-key", "caller", "6001", "-m", str(count), "-l", str(count), "-r", str(rate)]
+        dial += ["-d", str(SECONDS * 1000), "-timeout", f"{limit}s", "-timeout_error"]
+        started.append(subprocess.Popen(answer, **quiet))
+        started.append(subprocess.Popen(bench_calls.command(lab, "6001", "uac", *dial, service="6002"), **quiet))
+        return started[-1]
+
+    def found() -> tuple[int, int]:
+        query = (
+            f"SELECT count(*), count(DISTINCT (uniqueid, sequence)) FROM cdr WHERE id > {last}"
+            " AND (src, dst, disposition) = ('6001', '6002', 'ANSWERED')"
+        )
+        rows, distinct = on_lab(f"cd / && sudo -u postgres psql -AtF' ' asterisk -c \"{query}\"").split()
+        return int(rows), int(distinct)
+
+    started: list[subprocess.Popen] = []
+    last = int(on_lab("cd / && sudo -u postgres psql -Atc 'SELECT coalesce(max(id), 0) FROM cdr' asterisk"))
+    yield place, found
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def without_cdr_pgsql(on_lab):
+    """Asterisk writes to the journal alone."""
+    assert within(10, lambda: "Unloaded" in on_lab("asterisk -rx 'module unload cdr_pgsql.so'"))
+    yield
+    on_lab("asterisk -rx 'module load cdr_pgsql.so'")
+
+
+def status(on_lab) -> dict:
+    """What waits in the journal."""
+    return json.loads(on_lab("labredes-cdr status"))
+
+
+def arrive(calls, count: int, seconds: float = 60) -> None:
+    """Check that every call gets its one record."""
+    assert within(seconds, lambda: calls[1]()[1] >= count), calls[1]()
+    time.sleep(2)
+    assert calls[1]() == (count, count)
+
+
+def test_journal_is_the_first_to_get_a_record(on_lab):
+    shown = on_lab("asterisk -rx 'cdr show status'")
+    assert 0 < shown.index("sqlite3") < shown.index("pgsql"), shown
+    assert on_lab("stat -c '%U %G %a' /var/lib/labredes-cdr/journal.db").split() == ["labredes-cdr"] * 2 + ["660"]
+    assert on_lab("readlink /var/log/asterisk/master.db") == "/var/lib/labredes-cdr/journal.db\n"
+    assert "master.db" not in on_lab("ls /var/log/asterisk | grep '~' || true")
+
+
+def test_stopped_database_loses_no_record(calls, on_lab):
+    caller = calls[0](40)
+    time.sleep(1.5)
+    on_lab(f"systemctl stop {POSTGRESQL}", seconds=60)
+    assert caller.wait(timeout=120) == 0
+    assert within(20, lambda: status(on_lab)["waiting"] > 0)
+    on_lab("systemctl start postgresql", seconds=60)
+    arrive(calls, 40)
+    assert status(on_lab)["rejected"] == 0
+
+
+def test_database_that_is_down_when_asterisk_starts_loses_no_record(calls, on_lab):
+    on_lab(f"systemctl stop {POSTGRESQL}; systemctl restart asterisk; asterisk -rx 'core waitfullybooted'", seconds=60)
+    try:
+        assert calls[0](10).wait(timeout=60) == 0
+    finally:
+        on_lab("systemctl start postgresql", seconds=60)
+    arrive(calls, 10)
+    on_lab("systemctl restart asterisk; asterisk -rx 'core waitfullybooted'", seconds=60)
+
+
+def test_killed_database_loses_and_doubles_no_record(calls, on_lab):
+    caller = calls[0](40)
+    for _kill in range(3):
+        time.sleep(1)
+        on_lab(f"systemctl kill --signal=KILL {POSTGRESQL}; sleep 0.5; systemctl restart postgresql", seconds=60)
+    assert caller.wait(timeout=120) == 0
+    arrive(calls, 40)
+
+
+def test_frozen_database_loses_no_record(calls, on_lab):
+    on_lab(f"systemctl kill --signal=STOP {POSTGRESQL}")
+    try:
+        assert calls[0](20).wait(timeout=120) == 0
+        time.sleep(3)
+    finally:
+        on_lab(f"systemctl kill --signal=CONT {POSTGRESQL}")
+    arrive(calls, 20)
+
+
+def test_killed_forwarder_loses_and_doubles_no_record(calls, on_lab, without_cdr_pgsql):
+    caller = calls[0](30)
+    for _kill in range(4):
+        on_lab("systemctl kill --signal=KILL labredes-cdr || true")
+        time.sleep(0.7)
+    assert caller.wait(timeout=120) == 0
+    arrive(calls, 30)
+
+
+def test_killed_asterisk_loses_the_calls_in_progress_alone(calls, on_lab):
+    caller = calls[0](30)
+    time.sleep(2.5)
+    before = int(on_lab("asterisk -rx 'core show calls' | sed -n 's/ calls\\? processed//p'"))
+    active = int(on_lab("asterisk -rx 'core show channels count' | sed -n 's/ active calls\\?//p'"))
+    on_lab("systemctl kill --signal=KILL asterisk")
+    time.sleep(4)
+    records = calls[1]()
+    caller.kill()
+    print(f"{before} calls processed, {active} in progress, records {records}")
+    assert records[0] == records[1] > 0
+    assert within(30, lambda: "fully booted" in on_lab("asterisk -rx 'core waitfullybooted' || true"))
+
+
+def test_record_is_there_within_two_seconds(calls, on_lab, without_cdr_pgsql):
+    on_lab(f"cat > /var/tmp/watch-records.py <<'END'\n{WATCH}\nEND\ngpasswd --add postgres labredes-cdr")
+    try:
+        caller = calls[0](100)
+        watched = on_lab("cd / && sudo -u postgres python3 /var/tmp/watch-records.py 20", seconds=60)
+        assert caller.wait(timeout=120) == 0
+    finally:
+        on_lab("gpasswd --delete postgres labredes-cdr; rm /var/tmp/watch-records.py")
+    delays = sorted(float(word) for word in watched.split())
+    print(f"{len(delays)} records, median {statistics.median(delays)} s, longest {delays[-1]} s")
+    assert len(delays) >= 95
+    assert delays[int(len(delays) * 0.99)] < 2
+
+
+def test_calls_are_not_slowed(lab, on_lab):
+    """The median of the time until a call is answered, with the journal and without, by turns."""
+    figures: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(6):
+        journal = turn % 2 == 0
+        on_lab(f"asterisk -rx 'module {'load' if journal else 'unload'} cdr_sqlite3_custom.so'")
+        for _call in range(15):
+            lines = [Connection("udp", (lab["host"], lab["sip"]["udp"]), 5) for _end in range(2)]
+            phones = [
+                Phone(number, (number, lab["phones"][number]["password"]), line)
+                for number, line in zip(("6001", "6002"), lines, strict=True)
+            ]
+            figures[journal].append(place_call(phones, 0.1, 5)["setup_ms"])
+            for line in lines:
+                line.close()
+        time.sleep(0.5)
+    on_lab("asterisk -rx 'module load cdr_sqlite3_custom.so'")
+    with_journal, without = statistics.median(figures[True]), statistics.median(figures[False])
+    print(f"setup {with_journal} ms with the journal, {without} ms without")
+    assert with_journal <= 1.25 * without + 5
+
+
+def test_damaged_journal_is_replaced_while_asterisk_runs(calls, on_lab, without_cdr_pgsql):
+    on_lab(
+        "systemctl stop labredes-cdr; cd /var/lib/labredes-cdr && rm -f journal.db-wal journal.db-shm;"
+        " dd if=/dev/urandom of=journal.db bs=1k count=16 2>&1; systemctl start labredes-cdr"
+    )
+    assert on_lab("ls /var/lib/labredes-cdr | grep -c damaged") == "1\n"
+    assert calls[0](10).wait(timeout=60) == 0
+    arrive(calls, 10)
+    logged = on_lab("journalctl --unit=labredes-cdr --since=-2min --output=cat")
+    assert "is damaged" in logged and "Asterisk has opened the journal" in logged, logged
+    on_lab("rm /var/lib/labredes-cdr/*damaged*")
+
+
+def test_second_run_changes_nothing_and_check_mode_is_truthful(lab_directory, on_lab):
+    done = play(lab_directory, "--tags=cdr,database", playbook="site.yml")
+    assert done.returncode == 0 and "changed=0" in done.stdout, done.stdout[-3000:]
+    on_lab("sed -i s/^warn_seconds.*/warn_seconds=1/ /etc/labredes-cdr/cdr.conf")
+    for more, changed in (["--check"], "changed=2"), ([], "changed=2"), ([], "changed=0"):
+        done = play(lab_directory, "--tags=cdr", *more, playbook="site.yml")
+        assert done.returncode == 0 and changed in done.stdout, done.stdout[-3000:]
