@@ -297,8 +297,10 @@ def test_frozen_server_is_left_after_the_time_limit(forwarder, server):
 
 
 def test_missing_table_is_waited_for(forwarder, server):
-    server.query("ALTER TABLE cdr RENAME TO elsewhere")
     forwarder.start("m.LONGEST = 0.5")
+    forwarder.write(records.record(0))
+    forwarder.wait()
+    server.query("ALTER TABLE cdr RENAME TO elsewhere")
     try:
         forwarder.write(records.record(1))
         time.sleep(1.5)
@@ -307,7 +309,7 @@ def test_missing_table_is_waited_for(forwarder, server):
     finally:
         server.query("ALTER TABLE elsewhere RENAME TO cdr")
     forwarder.wait()
-    once(server, 1)
+    once(server, 2)
 
 
 def test_status_says_what_waits(forwarder):
