@@ -313,7 +313,7 @@ def test_missing_table_is_waited_for(forwarder, server):
 
 
 def test_status_says_what_waits(forwarder):
-    assert forwarder.status() == {**forwarder.status(), "waiting": 0, "oldest_seconds": 0, "rejected": 0}
+    assert counts(forwarder) == (0, 0) and forwarder.status()["oldest_seconds"] == 0
     forwarder.write(records.record(1, calldate=time.time() - 1000), records.record(2, calldate=time.time()))
     state = forwarder.status()
     assert state["waiting"] == 2 and 985 <= state["oldest_seconds"] <= 1000 and state["free_megabytes"] > 0
