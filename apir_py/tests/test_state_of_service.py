@@ -314,6 +314,19 @@ async def test_many_phones_leave_few_questions_open(certificate):
     assert 10 < most <= 50
 
 
+async def test_metrics_tell_which_call_records_wait(certificate, tmp_path):
+    path = tmp_path / "status.json"
+    async with running(certificate, records_status=str(path)) as (_, service):
+        assert "call_records" not in (await service.get("/metrics"))[1]
+        path.write_text('{"waiting": 3, "oldest_seconds": 1.5, "rejected": 1, "problem": ""}')
+        text = (await service.get("/metrics"))[1]
+        assert "\napir_py_call_records_waiting 3\n" in text
+        assert "\napir_py_call_records_oldest_seconds 1.5\n" in text
+        assert "\napir_py_call_records_rejected 1\n" in text
+        path.write_text("[")
+        assert "call_records" not in (await service.get("/metrics"))[1]
+
+
 async def test_metrics_tell_the_state(certificate):
     async with running(certificate) as (ami, service):
         agent = ami.pbx.log_in("6001")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import ssl
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Callable, NamedTuple, Tuple
 
 from apir_py.items import AGENT_STATES, CALL_STATES, MEMBER_STATES, Item
 from apir_py.state import Model
 
+log = logging.getLogger(__name__)
 Labels = Tuple[Tuple[str, str], ...]
 TIME_TAGS = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
 
@@ -114,6 +118,23 @@ def of_state(model: Model) -> list[Metric]:
             {(("mailbox", box["id"]),): box["new"] for box in mailboxes if box["new"] is not None},
         ),
     ]
+
+
+def of_records(path: str) -> list[Metric]:
+    """The call records that wait for the database, as their forwarder writes it to a file; nothing without the file."""
+    try:
+        status = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [
+            Metric(f"apir_py_call_records_{name}", "gauge", text, {(): float(status[key])})
+            for name, key, text in (
+                ("waiting", "waiting", "Call records that are not in the database yet"),
+                ("oldest_seconds", "oldest_seconds", "How long the oldest of them has waited"),
+                ("rejected", "rejected", "Call records that the database has refused"),
+            )
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s: no status of the call records: %s", path, error)
+        return []
 
 
 def count_states(items: list[Item], states: tuple[str, ...]) -> dict[Labels, float]:
