@@ -142,13 +142,16 @@ def test_killed_database_loses_and_doubles_no_record(calls, on_lab):
 
 
 def test_frozen_database_loses_no_record(calls, on_lab):
+    """While it is frozen, all of them are in the journal; no call and no record waits for the server."""
+    calls[0](1).wait(timeout=60)
+    arrive(calls, 1)
     on_lab(f"systemctl kill --signal=STOP {POSTGRESQL}")
     try:
         assert calls[0](20).wait(timeout=120) == 0
-        time.sleep(3)
+        assert within(8, lambda: status(on_lab)["waiting"] >= 20), status(on_lab)
     finally:
         on_lab(f"systemctl kill --signal=CONT {POSTGRESQL}")
-    arrive(calls, 20)
+    arrive(calls, 21)
 
 
 def test_killed_forwarder_loses_and_doubles_no_record(calls, on_lab, without_cdr_pgsql):

@@ -74,6 +74,10 @@ FAULTS = {
         {"labredes_cdr_columns": {"calldate": "timestamp"}},
         "columns: labredes_cdr_columns lacks src; keep the columns of the default.",
     ),
+    "far-records": (
+        {"asterisk_cdr_pgsql": "yes", "labredes_database_host": "db.example.org"},
+        "far-records: asterisk_cdr_pgsql is true and the database is on db.example.org; leave asterisk_cdr_pgsql out,",
+    ),
     "one-path": (
         {"labredes_tls_certificate": "/etc/letsencrypt/live/pbx/fullchain.pem"},
         "one-path: labredes_tls_certificate is /etc/letsencrypt/live/pbx/fullchain.pem and labredes_tls_key is "

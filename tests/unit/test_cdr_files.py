@@ -107,6 +107,9 @@ def test_asterisk_writes_to_a_local_database_alone(host, direct, tmp_path):
     more = known("asterisk", tmp_path, labredes_database_host=host)
     files = [file["name"] for file in rendering.evaluate("{{ __asterisk_files }}", more)]
     assert ("cdr_pgsql.conf" in files) == direct and "cdr_sqlite3_custom.conf" in files
+    # Not to the server itself, for which libpq would wait without an end.
+    text = rendering.render(ASTERISK / "asterisk/cdr_pgsql.conf.j2", more)
+    assert "\nhostname = /run/labredes-cdr\n" in text
 
 
 def test_asterisk_may_write_to_the_journal(tmp_path):

@@ -19,8 +19,9 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import closing, suppress
-from threading import Event
+from threading import Event, Thread
 
 try:
     import psycopg2
@@ -37,6 +38,8 @@ POLL = 0.5  # seconds between two looks into the journal
 LONGEST = 30  # seconds between two attempts to reach the database
 ANSWER = 15  # seconds that the database may take for one answer
 BUSY = 10  # seconds that Asterisk may hold the lock of the journal
+HELD = 2  # seconds that the database may hold up Asterisk itself
+REPORT = 2  # seconds between two reports of what waits
 REPEAT = 600  # seconds until a warning is repeated
 TIMES = ("calldate", "start", "answer", "end")
 # What tells two records of the same key apart; nothing that an administrator would edit afterwards.
@@ -194,6 +197,8 @@ class Journal:
             problem = self._damage()
             if problem:
                 aside = "{}.damaged-{}".format(self.path, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+                while os.path.lexists(aside):
+                    aside += "+"
                 for suffix in ("", "-wal", "-shm"):
                     if os.path.lexists(self.path + suffix):
                         os.rename(self.path + suffix, aside + suffix)
@@ -375,7 +380,8 @@ class Database:
         kind, needed = self.types[name]
         if name in TIMES and value:
             seconds = number(value, None)
-            if seconds is None:
+            # Of the years that Python, SQL and Asterisk have in common.
+            if seconds is None or not -62e9 < seconds < 253e9:
                 raise ValueError("{} is no time: {}".format(name, value[:40].decode("ascii", "backslashreplace")))
             if seconds == 0:
                 return extensions.AsIs("DEFAULT")
@@ -490,6 +496,92 @@ def wait_for_answer(connection):
             raise psycopg2.OperationalError(f"it did not answer within {ANSWER} s")
 
 
+class Relay(Thread):
+    """The way of Asterisk's own records (cdr_pgsql) to the database, since libpq has no time limit for an answer.
+
+    A database that is frozen or locked would hold up Asterisk's one thread for records, which also writes the journal,
+    and in the end calls. Here the first record waits for HELD seconds, and none until LONGEST is over.
+    """
+
+    def __init__(self, path, address):
+        super().__init__(daemon=True)
+        self.address = address
+        self.peers = {}
+        self.servers = set()  # those of the peers that are connections to the database
+        self.due = {}  # when a server's answer is due
+        self.refusing = 0.0
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        os.chmod(path, 0o660)
+        self.listener.listen(8)
+
+    def run(self):
+        """Pass on until the service ends; the service does not go on without this thread."""
+        try:
+            while True:
+                self.step()
+        except Exception:
+            traceback.print_exc()
+            os._exit(1)
+
+    def step(self):
+        """Pass on what has come, and end what has taken too long."""
+        wait = max(0, min(self.due.values()) - time.monotonic()) if self.due else None
+        for ready in select.select([self.listener] + list(self.peers), [], [], wait)[0]:
+            if ready is self.listener:
+                self.accept()
+            elif ready in self.peers:
+                self.pass_on(ready)
+        for server in [server for server, due in self.due.items() if time.monotonic() >= due]:
+            self.end(server)
+            self.refuse()
+
+    def accept(self):
+        """Connect a client to the database, unless it has not answered just now."""
+        client = self.listener.accept()[0]
+        try:
+            if time.monotonic() < self.refusing:
+                raise OSError
+            server = socket.create_connection(self.address, HELD)
+        except OSError as problem:
+            client.close()
+            if isinstance(problem, socket.timeout):
+                self.refuse()
+            return
+        client.settimeout(HELD)
+        self.peers.update({client: server, server: client})
+        self.servers.add(server)
+
+    def pass_on(self, sender):
+        """Pass on what a side has sent: a question starts the time, and any answer stops it."""
+        try:
+            data = sender.recv(65536)
+            self.peers[sender].sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            self.end(sender)
+        elif sender in self.servers:
+            self.due.pop(sender, None)
+        else:
+            self.due.setdefault(self.peers[sender], time.monotonic() + HELD)
+
+    def end(self, side):
+        """Close both sides of a connection."""
+        for each in (self.peers[side], side):
+            del self.peers[each]
+            self.servers.discard(each)
+            self.due.pop(each, None)
+            each.close()
+
+    def refuse(self):
+        """Let nobody wait for a while."""
+        self.refusing = time.monotonic() + LONGEST
+        log(WARNING, f"The database did not answer Asterisk within {HELD} s; it is not asked again for {LONGEST} s")
+
+
 class Warnings:
     """Sentences that are written when they begin to hold, every ten minutes while they do, and when they end."""
 
@@ -515,6 +607,10 @@ class Forwarder:
         self.journal = Journal(configuration["journal"])
         self.database = Database(configuration["database"], self.settings["encoding"])
         self.status_file = status
+        self.relay = Relay(
+            os.path.join(os.path.dirname(status), ".s.PGSQL." + configuration["database"]["port"]),
+            (configuration["database"]["host"], int(configuration["database"]["port"])),
+        )
         self.warnings = Warnings()
         self.stopped = Event()
         self.delay = POLL
@@ -527,11 +623,12 @@ class Forwarder:
             signal.signal(name, lambda _number, _frame: self.stopped.set())
         self.journal.open()
         self.report()
+        self.relay.start()
         notify("READY=1")
         while not self.stopped.is_set():
             notify("WATCHDOG=1")
             full = time.monotonic() >= self.due and self.forward()
-            if time.monotonic() - self.reported >= 2:
+            if time.monotonic() - self.reported >= REPORT:
                 if self.journal.replaced():
                     raise JournalError(f"the journal {self.journal.path} has been replaced")
                 self.report()
