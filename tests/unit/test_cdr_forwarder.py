@@ -62,6 +62,14 @@ def once(server, count: int) -> None:
     assert server.query("SELECT count(*), count(DISTINCT sequence) FROM cdr") == [(count, count)]
 
 
+def until(holds) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def counts(forwarder) -> tuple[int, int]:
     """How many records wait, and how many are refused."""
     state = forwarder.status()
@@ -95,9 +103,9 @@ def test_record_arrives_as_asterisk_itself_writes_it(forwarder, server):
 
 
 def test_record_arrives_within_two_seconds(forwarder, server):
-    forwarder.start()
+    forwarder.start("m.POLL = 0.5; m.REPORT = 2")  # as on a host
     delays = []
-    for number in range(1, 11):
+    for number in range(1, 7):
         forwarder.write(records.record(number))
         began = time.monotonic()
         while not server.query("SELECT 1 FROM cdr WHERE sequence = %s", (number,)):
@@ -157,15 +165,17 @@ def test_refused_records_are_kept_and_block_nobody(forwarder, server):
         3: {"clid": b"a\x00b"},
         5: {"uniqueid": "x" * 200},
         8: {"calldate": "yesterday"},
+        13: {"calldate": "9" * 30},
+        17: {"calldate": str(2**60)},
         9: {"sequence": ""},
         11: {"duration": "99999999999"},
     }
     forwarder.write(*(records.record(number, **bad.get(number, {})) for number in range(700)))
     forwarder.start()
     forwarder.wait()
-    once(server, 695)
-    assert counts(forwarder) == (0, 5)
-    assert forwarder.log.read_text().count("is refused") == 5
+    once(server, 693)
+    assert counts(forwarder) == (0, 7)
+    assert forwarder.log.read_text().count("is refused") == 7
     shown = forwarder.run("rejected").stdout.splitlines()
     assert [line.split("\t")[1][:5] for line in shown if "22001" in line or "22003" in line] == ["22001", "22003"]
 
@@ -185,28 +195,32 @@ def test_refused_records_are_tried_again(forwarder, server):
     assert server.query("SELECT clid FROM cdr WHERE sequence = 7") == [("é",)]
 
 
-@pytest.mark.parametrize(
-    ("name", "stored"),
-    [
-        (b"Jos\xc3\xa9", "José"),
-        (b"Jos\xe9", "José"),
-        ("Ana 😀".encode(), "Ana 😀"),
-        (b"\xe9" * 79, "é" * 79),
-        (b"\xff\x80 \xe9\xc3", "ÿ\x80 éÃ"),
-    ],
-)
 @pytest.mark.parametrize("encoding", ["LATIN9", "UTF8", "MULE_INTERNAL"])
-def test_every_byte_of_a_name_arrives(server, tmp_path, name, stored, encoding):
+def test_every_byte_of_a_name_arrives(server, tmp_path, encoding):
+    names = {
+        b"Jos\xc3\xa9": "José",
+        b"Jos\xe9": "José",
+        "Ana 😀".encode(): "Ana 😀",
+        b"\xe9" * 79: "é" * 79,
+        b"\xff\x80 \xe9\xc3": "ÿ\x80 éÃ",
+    }
     server.query("TRUNCATE cdr")
     made = records.Forwarder(tmp_path, server, encoding=encoding)
     made.prepare()
-    made.write(records.record(1, clid=name), records.record(2, clid=name, channel="PJSIP/\xe9"))
+    written = [
+        records.record(number, clid=name, channel=channel)
+        for number, (name, channel) in enumerate(
+            (name, channel) for name in names for channel in ("PJSIP/1", "PJSIP/\xe9")
+        )
+    ]
+    made.write(*written)
     made.start()
     made.wait()
     # As after a kill between commit and deletion.
-    made.write(records.record(1, clid=name), records.record(2, clid=name, channel="PJSIP/\xe9"))
+    made.write(*written)
     made.wait()
-    assert server.query("SELECT clid FROM cdr ORDER BY sequence") == [(stored,), (stored,)]
+    stored = [name for (name,) in server.query("SELECT clid FROM cdr ORDER BY sequence")]
+    assert stored == [name for name in names.values() for _channel in range(2)]
     assert made.status()["rejected"] == 0
     made.stop()
 
@@ -285,10 +299,7 @@ def test_frozen_server_is_left_after_the_time_limit(forwarder, server):
     server.signal(signal.SIGSTOP)
     try:
         forwarder.write(records.record(2))
-        deadline = time.monotonic() + 10
-        while "did not answer within 1 s" not in forwarder.log.read_text():
-            assert time.monotonic() < deadline, forwarder.log.read_text()
-            time.sleep(0.1)
+        until(lambda: "it did not answer within 1 s" in forwarder.log.read_text())
         assert forwarder.status()["waiting"] == 1
     finally:
         server.signal(signal.SIGCONT)
@@ -303,8 +314,7 @@ def test_missing_table_is_waited_for(forwarder, server):
     server.query("ALTER TABLE cdr RENAME TO elsewhere")
     try:
         forwarder.write(records.record(1))
-        time.sleep(1.5)
-        assert 'relation "cdr" does not exist' in forwarder.log.read_text()
+        until(lambda: 'relation "cdr" does not exist' in forwarder.log.read_text())
         assert counts(forwarder) == (1, 0)
     finally:
         server.query("ALTER TABLE elsewhere RENAME TO cdr")
@@ -327,10 +337,7 @@ def test_service_warns_of_age_and_space(forwarder, server):
     server.signal(signal.SIGSTOP)
     try:
         forwarder.start()
-        deadline = time.monotonic() + 10
-        while "MB left" not in forwarder.log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: "MB left" in forwarder.log.read_text())
     finally:
         server.signal(signal.SIGCONT)
     assert "<4>1 call records wait in the journal, the oldest for 99" in forwarder.log.read_text()
@@ -371,9 +378,8 @@ def test_damaged_journal_is_kept_and_replaced(forwarder, server):
         forwarder.path.write_bytes(content)
         logged = forwarder.prepare()
         assert logged.count("\n") == 1 and "is damaged" in logged
-        aside = sorted(forwarder.directory.glob("journal.db.damaged-*Z"))
+        aside = sorted(forwarder.directory.glob("journal.db.damaged-*"))
         assert aside[-1].read_bytes() == content and len(aside) == number + 1
-        time.sleep(1.1)
     forwarder.write(records.record(1))
     forwarder.start()
     forwarder.wait()
@@ -397,8 +403,7 @@ def test_journal_of_other_columns_is_kept_and_forwarded(forwarder, server):
     forwarder.write(records.record(2))
     forwarder.start()
     forwarder.wait()
-    while forwarder.status()["waiting"]:
-        time.sleep(0.1)
+    until(lambda: not forwarder.status()["waiting"])
     once(server, 2)
 
 
@@ -411,15 +416,14 @@ def test_new_columns_get_a_table_beside_the_former(forwarder, server, tmp_path):
     later.write(records.record(3))
     later.start()
     later.wait()
-    while later.status()["waiting"]:
-        time.sleep(0.1)
+    until(lambda: not later.status()["waiting"])
     later.stop()
     once(server, 3)
 
 
 def test_replaced_journal_ends_the_service(forwarder):
     forwarder.start()
-    time.sleep(1)
+    until(forwarder.status_file.exists)
     os.rename(forwarder.path, forwarder.directory / "elsewhere")
     assert forwarder.process.wait(timeout=10) == 1
     assert "has been replaced" in forwarder.log.read_text()
