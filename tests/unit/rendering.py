@@ -59,6 +59,13 @@ SET_BY_TASKS = {
     "asterisk_deb": "/tmp/labredes-asterisk.deb",
     "asterisk_deb_version": "1:22.10.1+pbx.0123456789ab",
     "__sshd_ports": [22, 3524],
+    "__postgresql_listed": {
+        "stdout_lines": [
+            "true",
+            '{"version": "13", "name": "main", "port": 5432, "status": "online", "owner": "postgres", "own": false, '
+            '"shared": false, "included": true, "server": {"listens": "localhost", "databases": []}}',
+        ]
+    },
     "firewall_rules": [
         {"name": "ssh", "protocol": "tcp", "ports": [3524, "22"], "networks": ["0.0.0.0/0", "::/0", "198.51.100.0/24"]},
         {
