@@ -10,7 +10,9 @@ import secrets
 
 def kept_record(read):
     """The record that the host keeps, from the result of reading it; without one only whether the host was set up."""
-    output, none = read.get("stdout", "").strip(), {"salt": secrets.token_hex(16), "digests": {}}
+    # sudo says so before it where the name of the host cannot be resolved.
+    lines = [line for line in read.get("stdout", "").splitlines() if not line.startswith("sudo: ")]
+    output, none = "\n".join(lines).strip(), {"salt": secrets.token_hex(16), "digests": {}}
     kept = output.startswith("{") or read.get("rc")
     return json.loads(output) if kept else {**none, "provisioned": output.startswith("/")}
 

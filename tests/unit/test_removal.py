@@ -34,7 +34,11 @@ Ventas has 0 calls (max unlimited) in 'ringall' strategy (0s holdtime, 0s talkti
       PJSIP/6004 (ringinuse disabled) (dynamic) (Not in use) has taken no calls yet
    No Callers
 """
-SESSIONS = """\
+# sudo's line where the name of the host cannot be resolved, as raw returns it.
+UNRESOLVED = "sudo: unable to resolve host pbx1.example.org: Name or service not known\n"
+SESSIONS = (
+    UNRESOLVED
+    + """\
 asterisk:x:998:ana,ben
   Username         IP Address                                               Start       Elapsed     FileDes   HttpCnt
   events           127.0.0.1                                                1795660059  12          31        0
@@ -43,6 +47,7 @@ asterisk:x:998:ana,ben
                    192.0.2.8                                                1795660059  1           34        0
 4 users connected.
 """
+)
 
 
 @pytest.fixture

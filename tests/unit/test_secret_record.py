@@ -135,3 +135,13 @@ def test_damaged_record_is_an_error(text):
 def test_unusable_secret_is_an_error(read):
     weak = {"name": "phone_6002", "value": "", "error": "pbx1: weak.", "steps": ["pbx"]}  # all that the lookup gives
     assert compare_secrets([*found(phone_6001="a"), weak], read)["errors"] == ["pbx1: weak."]
+
+
+def test_record_is_read_after_a_line_of_sudo(read):
+    """As sudo prints it where the name of the host cannot be resolved; raw returns both outputs in one."""
+    noisy = {
+        **read,
+        "stdout": "sudo: unable to resolve host pbx1.example.org: Name or service not known\r\n" + read["stdout"],
+    }
+    assert compare_secrets(found(phone_6001="other", database_password="b"), noisy)["lacking"] == ["phone_6001"]
+    assert not compare_secrets(found(phone_6001="a", database_password="b"), noisy)["changed"]
