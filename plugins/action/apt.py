@@ -47,6 +47,12 @@ class ActionModule(ActionBase):
                 if waited >= 30 * lines:
                     display.display(f"    {host}: waiting for {holder}, which holds apt's lock ({waited} s)")
                     lines += 1
+            elif "must be installed to use check mode" in reason:
+                answer["msg"] = (
+                    f"{host}: check mode needs the package python3-apt on the host; run without --check, which "
+                    "installs it, or install it with `apt-get install python3-apt`."
+                )
+                return {**result, **answer}
             elif (failures := failures + 1) == TRIES:
                 error = re.search(r"E: ?([^\n]+)", reason)
                 answer["msg"] = (

@@ -104,3 +104,14 @@ def test_every_installation_waits_for_the_lock():
     text = {path: path.read_text() for path in paths}
     assert sum("labredes.pbx.apt:" in one for one in text.values()) > 8
     assert not [path for path, one in text.items() if "ansible.builtin.apt:" in one or "builtin.package:" in one]
+
+
+def test_check_mode_without_python_apt_says_what_is_missing(install):
+    """As ansible.builtin.apt of ansible-core 2.16 to 2.21 puts it; another try would not help."""
+    missing = "python3-apt must be installed to use check mode. If run normally this module can auto-install it."
+    result, _lines, calls = install([missing])
+    assert result["failed"] and len(calls) == 1
+    assert result["msg"] == (
+        "pbx1: check mode needs the package python3-apt on the host; run without --check, which installs it, or "
+        "install it with `apt-get install python3-apt`."
+    )
