@@ -195,6 +195,41 @@ def test_keys_from_elsewhere_are_refused_or_kept(admin):
     assert "trustedusercakeys none" in admin.inside("sshd -T")
 
 
+def test_match_blocks_are_refused_or_kept(admin):
+    """Beside a drop-in as cloud-init writes it, which would allow passwords."""
+    admin.reset()
+    admin.inside(
+        "mkdir -p /etc/ssh/sshd_config.d; cd /etc/ssh/sshd_config.d;"
+        "echo PasswordAuthentication yes > 50-cloud-init.conf;"
+        "printf 'Match Group confined\n    ForceCommand internal-sftp\n' > 60-files.conf; systemctl reload ssh"
+    )
+    assert admin.play() != 0
+    assert "has Match blocks that would not apply any more (Match group confined); repeat them" in admin.output
+    assert admin.ports() == [22]
+    blocks = [{"criteria": "Group confined", "settings": {"ForceCommand": "internal-sftp"}}]
+    assert admin.play(sshd_match_blocks=blocks) == 0, admin.output
+    assert admin.ports() == [3524]
+    # The group is that of a user's supplementary groups, so any user of it would do.
+    admin.inside("groupadd --force confined; id guest >/dev/null 2>&1 || useradd --groups confined guest")
+    effective = admin.inside("sshd -T -C user=guest,host=h,addr=192.0.2.1")
+    assert "forcecommand internal-sftp" in effective and "passwordauthentication no" in effective
+
+
+def test_socket_of_systemd_gives_way_to_sshd(admin):
+    """With its socket systemd holds port 22, whatever sshd_config says."""
+    admin.reset()
+    admin.inside("systemctl disable --quiet --now ssh.service; systemctl enable --quiet --now ssh.socket")
+    try:
+        assert admin.ports() == [22]
+        assert admin.play() == 0, admin.output
+        # Also after the end of the sessions that began at the socket.
+        admin.inside("systemctl stop 'ssh@*.service'")
+        assert admin.ports() == [3524]
+        assert admin.inside("systemctl is-enabled ssh.service; systemctl is-active ssh.service") == "enabled\nactive\n"
+    finally:
+        admin.inside("systemctl disable --quiet --now ssh.socket; systemctl enable --quiet --now ssh.service")
+
+
 def test_configuration_that_locks_out_is_rolled_back(admin):
     """By the run, which cannot prove it; and by the host, when the run is dead."""
     deny = {"__sshd_extra": {"DenyUsers": "admin"}, **QUICK}

@@ -20,6 +20,7 @@ ENTRIES: dict[str, dict] = {
     "events_users": {"name": "operator"},
     "firewall_extra_rules": {"name": "web", "protocol": "tcp", "ports": [443], "networks": ["0.0.0.0/0"]},
     "sshd_authorized_keys": {"user": "ana", "key": KEY},
+    "sshd_match_blocks": {"criteria": "Group sftponly", "settings": {"ForceCommand": "internal-sftp"}},
 }
 
 

@@ -124,6 +124,7 @@ UNUSUAL = {
     "asterisk_memory_max": "75%",
     "asterisk_core_dumps": True,
     "sshd_allow_users": ["ana", "admin"],
+    "sshd_match_blocks": [{"criteria": "Group sftponly", "settings": {"ForceCommand": "internal-sftp"}}],
     "system_unattended_upgrades": False,
     "system_core_dumps": True,
     "system_idle_seconds": 0,

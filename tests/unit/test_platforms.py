@@ -102,6 +102,7 @@ def test_architectures_are_those_of_which_a_package_is_made(tmp_path):
         (["authorizedkeyscommand /usr/bin/keys"], {"AuthorizedKeysCommand": "none"}, 0),
         (["authorizedkeysfile /etc/ssh/keys/%u", "trustedusercakeys /etc/ssh/ca.pub"], {}, 2),
         (["authorizedkeysfile /etc/ssh/keys/%u", "trustedusercakeys none"], {"AuthorizedKeysFile": "/x"}, 0),
+        (["revokedkeys /etc/ssh/revoked", "authorizedprincipalscommand /usr/bin/principals"], {}, 2),
         # The configuration is the role's own.
         ([], {}, 0),
     ],
@@ -110,3 +111,24 @@ def test_sources_of_keys_are_dropped_only_by_name(effective, described, dropped,
     known = rendering.variables(rendering.FACTS["Debian 12"], {"sshd_user_keys": described}, tmp_path, "sshd")
     known["__sshd_key_sources"] = {"stdout_lines": effective}
     assert len(rendering.evaluate("{{ __sshd_dropped }}", known)) == dropped
+
+
+@pytest.mark.parametrize(
+    ("effective", "described", "dropped"),
+    [
+        (["port 22", "  Match  Group sftponly", "match=User ana"], [], ["group sftponly", "user ana"]),
+        (["Match Group SFTPonly"], [{"criteria": "Group SFTPonly", "settings": {"ForceCommand": "internal-sftp"}}], []),
+        (["Match all", "matchless yes"], [], []),
+    ],
+)
+def test_match_blocks_are_dropped_only_by_name(effective, described, dropped, tmp_path):
+    known = rendering.variables(rendering.FACTS["Debian 12"], {"sshd_match_blocks": described}, tmp_path, "sshd")
+    known["__sshd_key_sources"] = {"stdout_lines": effective}
+    assert rendering.evaluate("{{ __sshd_dropped_blocks }}", known) == dropped
+
+
+@pytest.mark.parametrize(("described", "dropped"), [([], 2), (["admin"], 0)])
+def test_lists_of_users_are_dropped_only_for_another_list(described, dropped, tmp_path):
+    known = rendering.variables(rendering.FACTS["Debian 12"], {"sshd_allow_users": described}, tmp_path, "sshd")
+    known["__sshd_key_sources"] = {"stdout_lines": ["allowgroups ssh", "denyusers ana", "allowtcpforwarding yes"]}
+    assert len(rendering.evaluate("{{ __sshd_dropped_users }}", known)) == dropped
