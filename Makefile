@@ -91,6 +91,10 @@ test: lint ## Everything CI runs: lint, unit tests, the whole site with real cal
 test-roles: tools ## Run the Molecule scenarios of single roles, each on a host of its own
 	@molecule test --all --exclude default
 
+.PHONY: odd-hosts
+odd-hosts: tools ## Run site.yml on a host with databases of others, another Asterisk and odd settings
+	@pytest tests/odd_hosts
+
 .PHONY: docs
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
