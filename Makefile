@@ -10,7 +10,7 @@ LAB := .venv/bin/python lab/lab.py
 # podman with both of its runtimes (which of them works depends on the machine) and its network;
 # what makes images, unpacks Debian's sources, and calls.
 PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev openssh-client git sip-tester \
-  baresip-core ca-certificates chromium fonts-liberation iproute2 lua5.2 nftables postgresql procps
+  baresip-core age ca-certificates chromium fonts-liberation gnupg iproute2 lua5.2 nftables postgresql procps
 
 # Taken as they are written, dollars and quotes included.
 export LAB_CMD := $(value CMD)
@@ -127,6 +127,10 @@ soak-events: tools ## Load the events service with 50 clients and 1,000 events a
 .PHONY: soak-records
 soak-records: tools ## Kill and freeze PostgreSQL and the forwarder under 10,000 call records (2 minutes; SEED)
 	@.venv/bin/python tests/tools/soak_records.py $(if $(SEED),--seed $(SEED))
+
+.PHONY: drill
+drill: tools ## Lose an exchange with all its data and bring it back, on two lab hosts one after the other (5 minutes)
+	@.venv/bin/python tests/tools/drill.py
 
 .PHONY: audit
 audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interrupt its hardening at every step

@@ -80,11 +80,15 @@ def gateway(name: str) -> str:
     return inspect(name, "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}")
 
 
-def start(name: str, image: str, directory: pathlib.Path) -> str:
-    """Start a new host that accepts the key of `directory` for user admin; returns its address once SSH accepts it."""
+def start(name: str, image: str, directory: pathlib.Path, at: str = "") -> str:
+    """Start a new host that accepts the key of `directory` for user admin; returns its address once SSH accepts it.
+
+    at: the address that it shall have, such as that of the host which it replaces.
+    """
     begun = time.monotonic()
     command = engine(image)
     names = ["--detach", f"--name={name}", f"--hostname={name}", f"--label={LABEL}={directory}"]
+    names += [f"--ip={at}"] if at else []
     run([*command, *names, "--no-hosts", "--stop-timeout=5", image, "/sbin/init"])
     try:
         boot(name)
