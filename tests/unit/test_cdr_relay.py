@@ -83,6 +83,18 @@ def test_server_that_does_not_answer_is_left(service, server, held):
     assert (3,) in server.query("SELECT sequence FROM cdr")
 
 
+def test_server_that_answers_the_service_is_asked_again(service, server):
+    service.begin("m.LONGEST = 60; m.ANSWER = 1")
+    server.signal(signal.SIGSTOP)
+    try:
+        seconds_of(service.connect)
+        service.write(records.record(1))
+    finally:
+        server.signal(signal.SIGCONT)
+    service.wait()
+    service.connect().close()
+
+
 def test_frozen_server_is_not_connected_to(service, server):
     service.begin()
     server.signal(signal.SIGSTOP)

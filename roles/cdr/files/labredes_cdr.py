@@ -655,6 +655,7 @@ class Forwarder:
                 self.problem = ""
                 self.warnings.hold("The database answers", "")
             self.delay = POLL
+            self.relay.refusing = 0.0
             try:
                 self.journal.remove(table, rows[-1][0], refused)
             except sqlite3.OperationalError as problem:
