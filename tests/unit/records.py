@@ -53,6 +53,7 @@ class Server:
             "reader": "",
             "columns": json.dumps(columns or COLUMNS),
             "repair": (FILES / "repair_text.sql").read_text(),
+            "calls": (FILES / "calls.sql").read_text(),
         }
         for (statement,) in self.query((FILES / "cdr_table.sql").read_text(), wanted):
             self.query(statement)

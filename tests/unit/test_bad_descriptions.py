@@ -74,6 +74,10 @@ FAULTS = {
         {"labredes_cdr_columns": {"calldate": "timestamp"}},
         "columns: labredes_cdr_columns lacks src; keep the columns of the default.",
     ),
+    "view": (
+        {"labredes_database_table": "calls"},
+        "view: labredes_database_table is calls, the name of the view of calls; give another name.",
+    ),
     "far-records": (
         {"asterisk_cdr_pgsql": "yes", "labredes_database_host": "db.example.org"},
         "far-records: asterisk_cdr_pgsql is true and the database is on db.example.org; leave asterisk_cdr_pgsql out,",
