@@ -131,13 +131,14 @@ def write(server, rows: list, begin: int = 0) -> None:
         channel, dstchannel, app, data, duration, billsec, disposition, *connected = more
         server.query(
             "INSERT INTO cdr (calldate, uniqueid, linkedid, src, dst, channel, dstchannel, lastapp, lastdata, duration,"
-            " billsec, disposition, sequence, dcontext, connected) VALUES (to_timestamp(%s) AT TIME ZONE 'UTC', %s, %s,"
-            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " billsec, disposition, sequence, dcontext, connected, released) VALUES (to_timestamp(%s) AT TIME ZONE 'UTC', %s, %s,"
+            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
                 *(records.BEGIN + begin + seconds, f"pbx1-{begin}.{uniqueid}"),
                 *("" if linkedid is None else f"pbx1-{begin}.{linkedid}", src, dst, channel, dstchannel, app, data),
                 *(duration, billsec, disposition, number, "call-centres" if dst == "11888" else "from-internal"),
-                records.BEGIN + begin + connected[0] if connected else None,
+                *(records.BEGIN + begin + second for second in connected),
+                *[None] * (2 - len(connected)),
             ),
         )
 
@@ -165,8 +166,8 @@ def test_each_call_to_an_agent_is_one_row(server, logged_in):
     server.query("TRUNCATE cdr")
     queue, agent = ("Queue", "ColaUno,,,,120"), "Local/6001@agents-1;1"
     calls = [
-        (9, 2, 1, "6002", "8001", "PJSIP/6002-a2", agent, *queue, 8, 8, "ANSWERED", 12),
-        (29, 3, 1, "6003", "8001", "PJSIP/6003-a3", agent, *queue, 9, 9, "ANSWERED", 30),
+        (9, 2, 1, "6002", "8001", "PJSIP/6002-a2", agent, *queue, 4, 4, "ANSWERED", 12, 17),
+        (29, 3, 1, "6003", "8001", "PJSIP/6003-a3", agent, *queue, 1, 1, "ANSWERED", 30, 38),
     ]
     login = [
         (0, 1, 1, "6001", "7000", "PJSIP/6001-a1", "PJSIP/6002-a2", "AgentLogin", "6001", 12, 12, "ANSWERED"),

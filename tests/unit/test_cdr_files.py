@@ -43,7 +43,7 @@ def test_early_release_takes_values(tmp_path):
         "'${CDR(start,u)}','${CDR(clid)}','${CDR(src)}','${CDR(dst)}','${CDR(dcontext)}','${CDR(channel)}',"
         "'${CDR(dstchannel)}','${CDR(lastapp)}','${CDR(lastdata)}','${CDR(duration)}','${CDR(billsec)}',"
         "'${CDR(disposition)}','${CDR(amaflags,u)}','${CDR(accountcode)}','${CDR(uniqueid)}','${CDR(userfield)}',"
-        "'${CDR(peeraccount)}','${CDR(linkedid)}','${CDR(sequence)}','${CDR(connected)}'"
+        "'${CDR(peeraccount)}','${CDR(linkedid)}','${CDR(sequence)}','${CDR(connected)}','${CDR(released)}'"
     )
 
 
@@ -52,7 +52,7 @@ def test_late_release_takes_fields(tmp_path):
     assert section.get("values") is None
     assert section.get("fields") == (
         "start(double),clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,"
-        "amaflags(int64),accountcode,uniqueid,userfield,peeraccount,linkedid,sequence,connected(uservar)"
+        "amaflags(int64),accountcode,uniqueid,userfield,peeraccount,linkedid,sequence,connected(uservar),released(uservar)"
     )
 
 

@@ -14,7 +14,7 @@ SELECT f.uniqueid AS linkedid, f.calldate AS at, f.src AS caller, f.dst AS diall
   c.records
 FROM @table@ f
 CROSS JOIN LATERAL (
-  SELECT count(*)::int AS records, max(r.ended) AS ended,
+  SELECT count(*)::int AS records, greatest(max(r.ended), to_timestamp(max(r.released)) AT TIME ZONE 'UTC') AS ended,
     array_agg(r.person ORDER BY r.answered, r.sequence) FILTER (WHERE r.person <> '') AS people,
     min(r.answered) FILTER (WHERE r.person <> '') AS person,
     min(r.answered) FILTER (WHERE r.lastapp = 'ConfBridge') AS meeting,
