@@ -147,7 +147,7 @@ def test_second_transfer_goes_where_it_is_sent(desk, calls, records):
     desk.talk(TALK)
     desk.hang_up(caller)
     (found,) = calls()
-    assert found[:6] == ("6001", "6002", "transfer", "6002", "6003", "ANSWERED"), found
+    assert found[:6] == ("6001", "6002", "conference 6000, transfer", "6002", "6003", "ANSWERED"), found
     assert [row["dst"] for row in records(3)] == ["6002", "6003", "6000"]
     assert (callee.called, third.called) == (1, 1)
 

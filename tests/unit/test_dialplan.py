@@ -200,6 +200,8 @@ def test_every_described_number_can_be_dialled(dialplan, known):
         entry["number"] for entry in [*known["pbx_queues"], *known["pbx_call_centres"], *known["pbx_applications"]]
     }
     assert wanted <= {step.extension for step in dialplan if step.context in ("phones", "services")}
+    # A phone transfers calls to each of them, and to nothing else.
+    assert wanted == {step.extension for step in dialplan if step.context == "transferred"}
 
 
 def test_context_of_phones_exists(known):
