@@ -131,8 +131,8 @@ def write(server, rows: list, begin: int = 0) -> None:
         channel, dstchannel, app, data, duration, billsec, disposition, *connected = more
         server.query(
             "INSERT INTO cdr (calldate, uniqueid, linkedid, src, dst, channel, dstchannel, lastapp, lastdata, duration,"
-            " billsec, disposition, sequence, dcontext, connected, released) VALUES (to_timestamp(%s) AT TIME ZONE 'UTC', %s, %s,"
-            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " billsec, disposition, sequence, dcontext, connected, released)"
+            " VALUES (to_timestamp(%s) AT TIME ZONE 'UTC', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
                 *(records.BEGIN + begin + seconds, f"pbx1-{begin}.{uniqueid}"),
                 *("" if linkedid is None else f"pbx1-{begin}.{linkedid}", src, dst, channel, dstchannel, app, data),
