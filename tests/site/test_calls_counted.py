@@ -34,7 +34,7 @@ def calls(database):
 
     def new(count: int = 1) -> list[tuple]:
         within(8, lambda: len(read()) >= count)
-        time.sleep(0.7)
+        time.sleep(0.3)
         return read()
 
     with database.cursor() as cursor:
@@ -65,6 +65,7 @@ def transferred(desk: Desk, phone, number: str, other=None) -> None:
     """Have a phone transfer its call, and leave it as phones do."""
     asked = phone.transfer(number, other)
     assert desk.until(lambda: asked.final) and asked.final.status == 202, asked.final
+    desk.talk(0.4)
     for each in [phone, *([other] if other else [])]:
         if each.call and not each.call.ended:
             left = each.hang_up()
@@ -141,8 +142,10 @@ def test_second_transfer_goes_where_it_is_sent(desk, calls, records):
     """What the first left behind neither calls anybody again nor names the record."""
     caller, callee, third = desk.phone("6001"), desk.phone("6002"), desk.phone("6003")
     desk.dial(caller, "6002")
+    desk.talk(0.5)
     transferred(desk, callee, "6003")
     assert desk.until(lambda: third.call and third.call.confirmed)
+    desk.talk(0.5)
     transferred(desk, third, "6000")
     desk.talk(TALK)
     desk.hang_up(caller)

@@ -110,6 +110,10 @@ def test_asterisk_writes_to_a_local_database_alone(host, direct, tmp_path):
     # Not to the server itself, for which libpq would wait without an end.
     text = rendering.render(ASTERISK / "asterisk/cdr_pgsql.conf.j2", more)
     assert "\nhostname = /run/labredes-cdr\n" in text
+    # A column more has to change the file, so that the module reads the columns again.
+    columns = {**records.COLUMNS, "costcentre": "varchar(40)"}
+    more = known("asterisk", tmp_path, labredes_database_host=host, labredes_cdr_columns=columns)
+    assert rendering.render(ASTERISK / "asterisk/cdr_pgsql.conf.j2", more) != text
 
 
 def test_asterisk_may_write_to_the_journal(tmp_path):
