@@ -72,7 +72,7 @@ FAULTS = {
     ),
     "columns": (
         {"labredes_cdr_columns": {"calldate": "timestamp"}},
-        "columns: labredes_cdr_columns lacks src; keep the columns of the default.",
+        "columns: labredes_cdr_columns lacks clid, src, dst,",
     ),
     "view": (
         {"labredes_database_table": "calls"},

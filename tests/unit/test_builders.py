@@ -84,7 +84,7 @@ def test_package_with_another_checksum_is_not_installed(tmp_path, beside, comple
     package.write_bytes(CONTENT)
     if beside is not None:
         (tmp_path / "a.deb.sha256").write_text(f"{beside}  a.deb\n")
-    tasks = rendering.load(rendering.ROLES / "asterisk/tasks/install_package.yml")
+    tasks = rendering.load(rendering.ROLES / "asterisk/tasks/installed.yml")
     (task,) = [task for task in tasks if task["name"] == "Check that the package is on the controller"]
     known = {**task["vars"], "asterisk_deb": str(package)}
     assert rendering.evaluate("{{ " + task["ansible.builtin.assert"]["that"] + " }}", known) is complete
