@@ -26,7 +26,8 @@ WATCH = """
 import sqlite3, sys, time
 import psycopg2
 journal = sqlite3.connect("/var/lib/labredes-cdr/journal.db", isolation_level=None, timeout=10)
-table = journal.execute("SELECT name FROM sqlite_master WHERE name LIKE 'cdr!_%' ESCAPE '!'").fetchone()[0]
+tables = journal.execute("SELECT name FROM sqlite_master WHERE name LIKE 'cdr!_%' ESCAPE '!' ORDER BY rowid")
+table = tables.fetchall()[-1][0]
 server = psycopg2.connect(dbname="asterisk")
 server.autocommit = True
 cursor, seen, arrived = server.cursor(), {}, {}

@@ -19,7 +19,7 @@ openssl s_client -connect 127.0.0.1:5061 < /dev/null
 sed -i '/^\[6003\]/,/^$/d' pjsip.conf
 sed -i 's/^callerid = .*<6002>/callerid = "Nobody" <6002>/' pjsip.conf
 printf '\n[6099](phone)\nauth = 6001\naors = 6001\n' >> pjsip.conf
-sed -i '/^exten => 6500,/,+1d' extensions.conf
+sed -i '/^exten => 6500,/,+2d' extensions.conf
 sed -i 's/"11888"/"11889"/' extensions.lua
 sed -i '/6002@agents/d' queues.conf
 sed -i '/^6001 =>/d' voicemail.conf
