@@ -111,12 +111,12 @@ def test_killed_rotation_of_a_phone_is_completed(lab_directory, lab, secret):
     assert registers(lab, "6002", secret("phone_6002"))
 
 
-def test_rotated_database_password_reaches_both_sides(lab_directory, secret, on_lab, telephones, records):
+def test_rotated_database_password_reaches_all_who_use_it(lab_directory, secret, on_lab, telephones, records):
     def login(password: str) -> str:
         return on_lab(f"PGPASSWORD={password} psql -h localhost -U asterisk -Atc 'SELECT 1' asterisk 2>&1 || true")
 
     old = secret("database_password")
-    done = play(lab_directory, "--tags=database,asterisk", "-e", "labredes_rotate_secrets=database_password")
+    done = play(lab_directory, "--tags=database,cdr,asterisk", "-e", "labredes_rotate_secrets=database_password")
     assert done.returncode == 0, done.stdout[-2000:]
     assert login(secret("database_password")) == "1\n" and "authentication failed" in login(old)
     callee = telephones.answering("6002")
