@@ -31,6 +31,8 @@ CDR = {
     "peeraccount": 80,
     "linkedid": 150,
     "sequence": None,
+    "connected": None,
+    "released": None,
 }
 MODULES = "/usr/lib/asterisk/modules"
 
