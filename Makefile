@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3.11
 DISTRIBUTION ?= bullseye
 LAB := .venv/bin/python lab/lab.py
+IMAGE := .venv/bin/python container/container.py
 # podman with both of its runtimes (which of them works depends on the machine) and its network;
 # what makes images, unpacks Debian's sources, and calls.
 PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev openssh-client git sip-tester \
@@ -14,7 +15,7 @@ PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev 
 
 # Taken as they are written, dollars and quotes included.
 export LAB_CMD := $(value CMD)
-export RELEASE MIRROR GIT PYTHON CORES
+export RELEASE MIRROR GIT PYTHON CORES ENGINE LABREDES_NAME
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
@@ -49,6 +50,27 @@ lab-ssh: tools ## Run CMD='…' as root on the lab host, or a shell
 .PHONY: lab-down
 lab-down: tools ## Remove the lab host; images and caches stay
 	@$(LAB) down
+
+.PHONY: image
+image: tools ## Build the exchange as container images, with their SBOM (DISTRIBUTION, ENGINE, RELEASE, MIRROR, GIT)
+	@$(IMAGE) image --distribution $(DISTRIBUTION)
+	@$(IMAGE) sbom
+
+.PHONY: image-run
+image-run: tools ## Run the exchange in containers, or apply its changed inventory .image/inventory
+	@$(IMAGE) up --distribution $(DISTRIBUTION)
+
+.PHONY: image-info
+image-info: tools ## Print where everything is on the running container, as JSON
+	@$(IMAGE) info
+
+.PHONY: image-down
+image-down: tools ## Remove the containers; VOLUMES=1 removes their data, inventory and secrets too
+	@$(IMAGE) down $(if $(VOLUMES),--volumes)
+
+.PHONY: image-test
+image-test: tools ## Test the images and the running containers: limits, refusals, restarts, calls (ten minutes)
+	@pytest tests/image
 
 LINTS := lint-ansible lint-sanity lint-yaml lint-python lint-types lint-shell lint-spelling
 # The project's own files, without the link in collections/ that leads back here.

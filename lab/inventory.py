@@ -43,16 +43,22 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
         # Of the router in front of the host that tests create; phones on the lab's own network never see it.
         "labredes_external_address": "198.51.100.1",
     }
-    # The default exchange, and a phone for browsers that is in neither its queue nor its call centre. Its password is
-    # not a generated secret, which a test that takes the phone out would archive.
-    phones = yaml.safe_load(DEFAULTS.read_text())["pbx_phones"]
-    departments = {str(key): phone["number"] for key, phone in enumerate(phones, 1)}
-    browser = {"number": BROWSER_PHONE, "name": "Ana Ruiz", "webrtc": True, "password": _password(directory)}
-    data = {"pbx_phones": [*phones, browser], "pbx_call_centres": [{"number": "11888", "departments": departments}]}
+    data = exchange(_password(directory))
     # The optional groups are empty: the host builds its package and keeps its records itself.
     content = {"all": {"vars": {**release, **data}}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}
     path(directory).parent.mkdir(parents=True, exist_ok=True)
     path(directory).write_text("---\n" + json.dumps(content, indent=2) + "\n")
+
+
+def exchange(password: str) -> dict[str, Any]:
+    """The default exchange, and a phone for browsers that is in neither its queue nor its call centre.
+
+    Its password is not a generated secret, which a test that takes the phone out would archive.
+    """
+    phones = yaml.safe_load(DEFAULTS.read_text())["pbx_phones"]
+    departments = {str(key): phone["number"] for key, phone in enumerate(phones, 1)}
+    browser = {"number": BROWSER_PHONE, "name": "Ana Ruiz", "webrtc": True, "password": password}
+    return {"pbx_phones": [*phones, browser], "pbx_call_centres": [{"number": "11888", "departments": departments}]}
 
 
 def read(directory: pathlib.Path) -> tuple[str, str, dict[str, Any]]:

@@ -61,9 +61,11 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, cli
-from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, unit_state
+from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, socket_state, unit_state
 
 UNIT = "asterisk.service"
+BOOTED = "/run/systemd/system"  # as sd_booted(3) looks for systemd
+SOCKET = "/run/asterisk/asterisk.ctl"
 LOGGED = 0.2  # seconds after which Asterisk's logger has written what happened before
 BUSY = re.compile("request queued|already in progress")
 # Errors of the parts of Asterisk that read configuration; those of calls and connections are not about a reload.
@@ -71,6 +73,11 @@ CONFIGURATION_ERROR = re.compile(
     r"(ERROR|WARNING)\[\d+\]\S* (config|config_options|res_sorcery_config|sorcery|pbx_config|pbx_lua|extconfig)\.c"
     r"|ERROR\[.* \S+\.(conf|lua)\b"
 )
+
+
+def service_state():
+    """The state of Asterisk: of its unit, or in a container of the socket that it shares with this one."""
+    return unit_state(UNIT) if os.path.isdir(BOOTED) else socket_state(SOCKET)
 
 
 class Service:
@@ -85,17 +92,38 @@ class Service:
 
         Not by `systemctl start`, which would wait for a unit that fails to start again and again.
         """
+        if not os.path.isdir(BOOTED):
+            self.restart_in_place()
+            return
         command = ["systemctl", "restart", UNIT]
         try:
             subprocess.check_output(command, stderr=subprocess.STDOUT, timeout=self.seconds)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             problem = f"Asterisk does not restart within {self.seconds} s; see journalctl --unit=asterisk"
             raise AsteriskError(problem + self.errors(every=True)) from None
+        self.started()
+
+    def started(self):
+        """Wait until Asterisk has loaded its modules, and read what it says of its files."""
         cli("core waitfullybooted", self.seconds)
         time.sleep(LOGGED)
         errors = self.errors()
         if errors:
             raise AsteriskError(f"Asterisk started with errors in its files:{errors}")
+
+    def restart_in_place(self):
+        """Have Asterisk start anew in its own container, which goes on."""
+        before, deadline = service_state()["InvocationID"], time.monotonic() + self.seconds
+        cli("core restart now", self.seconds)
+        while True:
+            now = service_state()
+            if now["InvocationID"] != before and now["ActiveState"] == "active":
+                break
+            if time.monotonic() > deadline:
+                problem = f"Asterisk does not restart within {self.seconds} s; see the log of its container"
+                raise AsteriskError(problem + self.errors(every=True))
+            time.sleep(0.2)
+        self.started()
 
     def reload(self, name):
         """Reload a module and read the answer."""
@@ -153,9 +181,10 @@ def apply(module):
         readers[path] = item.get("reload")
         for also in item.get("also", []):  # several modules may read the same certificate, each when it is reloaded
             paths[f"{also} ({readers[path]})"], readers[f"{also} ({readers[path]})"] = also, readers[path]
-    files, state = ReadFiles(UNIT, paths), unit_state(UNIT)
+    files, state = ReadFiles(UNIT, paths), service_state()
     active, new_unit = state["ActiveState"] == "active", state["NeedDaemonReload"] == "yes"
-    if not active and not module.params["start"]:
+    # A container that is not running yet is started from outside.
+    if not active and not (module.params["start"] and os.path.isdir(BOOTED)):
         return {"changed": False, "action": "", "files": [], "modules": []}
     if active and not module.check_mode:
         cli("core waitfullybooted", service.seconds)
@@ -175,7 +204,7 @@ def apply(module):
             if new_unit:
                 module.run_command(["systemctl", "daemon-reload"], check_rc=True)
             service.restart()
-            state = unit_state(UNIT)
+            state = service_state()
         for name in reloads:
             read = [path for path in readers if readers[path] == name]
             for path in set(read).intersection(configuration):

@@ -126,8 +126,9 @@ def on_lab(lab):
     """A function that runs a command (a shell line) as root on the lab host and returns its output."""
 
     def run(line: str, seconds: float = 30) -> str:
-        sudo = "" if lab["ssh"]["user"] == "root" else "sudo -n -- "
-        command = [*_ssh(lab), f"{sudo}sh -c {shlex.quote(line)}"]
+        if "image" in lab and line == "systemctl restart asterisk":
+            return _restart_container(lab, seconds)
+        command = _as_root(lab, line)
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         assert done.returncode == 0, f"`{line}` on the lab host: {done.stderr}"
         return done.stdout
@@ -176,7 +177,7 @@ def _relay(relay: socket.socket, lab: dict, host: str, port: int) -> None:
             return
         with connection:
             subprocess.Popen(
-                [*_ssh(lab), f"bash -c {shlex.quote(remote)}"],
+                _as_root(lab, f"bash -c {shlex.quote(remote)}"),
                 stdin=connection,
                 stdout=connection,
                 stderr=subprocess.DEVNULL,
@@ -188,6 +189,24 @@ def outside_host(lab_directory, lab) -> OutsideHost:
     """A second machine on the lab's network, in no administrator's network."""
     with OutsideHost(lab_directory) as machine:
         yield machine
+
+
+def _as_root(lab: dict, line: str) -> list[str]:
+    """The command that runs a shell line as root on the lab host, or in the container that runs an image."""
+    if "image" in lab:
+        engine = [os.environ.get("ENGINE") or "podman", "exec", "--interactive", "--privileged", "--user=0"]
+        return [*engine, lab["image"]["container"], "sh", "-c", line]
+    sudo = "" if lab["ssh"]["user"] == "root" else "sudo -n -- "
+    return [*_ssh(lab), f"{sudo}sh -c {shlex.quote(line)}"]
+
+
+def _restart_container(lab: dict, seconds: float) -> str:
+    """Restart the container of Asterisk, which has no systemd, and wait until it takes calls."""
+    engine, name = os.environ.get("ENGINE") or "podman", lab["image"]["container"]
+    subprocess.run([engine, "restart", name], capture_output=True, timeout=seconds, check=True)
+    booted = [engine, "exec", name, "asterisk", "-rx", "core waitfullybooted"]
+    assert sipp.within(seconds, lambda: subprocess.run(booted, capture_output=True, check=False).returncode == 0)
+    return ""
 
 
 def _ssh(lab: dict, *options: str) -> list[str]:
@@ -212,7 +231,7 @@ def _ssh(lab: dict, *options: str) -> list[str]:
 def prompts(lab) -> Prompts:
     """The exchange's Spanish prompts, read from its files."""
     archive = subprocess.run(
-        [*_ssh(lab), "tar -cz -C /var/lib/asterisk/sounds/es ."], capture_output=True, timeout=60, check=True
+        _as_root(lab, "tar -cz -C /var/lib/asterisk/sounds/es ."), capture_output=True, timeout=60, check=True
     )
     return Prompts.of(archive.stdout)
 
