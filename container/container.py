@@ -157,12 +157,13 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
         answer = pathlib.Path(temporary) / "info.json"
         output = lab.ansible(
             *(options.dir, ROOT / "lab" / "info.yml", "-e", f"lab_info_file={answer}"),
-            *("-e", "ansible_host=" + address()),
+            *("-e", "ansible_host=" + address(), "-e", "ansible_connection=local"),
             quiet=True,
         )
         if not answer.exists():
             raise LabError(f"there is no exchange in {options.dir}/inventory; `make image-run` makes one:\n{output}")
-        described = json.loads(answer.read_text())
+        # What listens on every address of the containers is reached at theirs.
+        described = json.loads(answer.read_text().replace("0.0.0.0", address()))
     sip = {"udp": None, "tcp": None, **described["info"].pop("sip")}
     described["info"] = {"host": address(), "image": running_image(), "sip": sip, **described["info"]}
     return described
