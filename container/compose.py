@@ -51,8 +51,15 @@ def command() -> list[str]:
 
 
 def up(*services: str) -> None:
-    """Start services, or leave them as they are."""
-    image = content()["services"]["pbx"]["image"]
+    """Start services, or leave them as they are; one of another image is replaced, but the network of all stays."""
+    described = content()["services"]
+    image = described["pbx"]["image"]
+    for name in set(services) - {"network"}:
+        container = described[name]["container_name"]
+        of = engine("container", "inspect", "--format", "{{.Image}}", container, check=False).stdout.strip()
+        wanted = engine("image", "inspect", "--format", "{{.Id}}", described[name]["image"]).stdout.strip()
+        if of and of.removeprefix("sha256:") != wanted.removeprefix("sha256:"):
+            engine("rm", "--force", "--time=10", container, timeout=60)
     environment = {**engines.environment(image), "LABREDES_NAME": NAME}
     run([*command(), "up", "--detach", *services], timeout=180, env=environment)
 
