@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -86,6 +88,7 @@ def engine(tmp_path, monkeypatch) -> Engine:
     monkeypatch.setattr(read_files, "DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setattr(read_files.ReadFiles.__init__, "__defaults__", (str(tmp_path / "run"),))
     monkeypatch.setattr(asterisk_cli, "ASTERISK", str(tmp_path / "bin/asterisk"))
+    monkeypatch.setattr(asterisk_service, "BOOTED", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     engine = Engine(tmp_path)
     time.sleep(0.02)
@@ -216,3 +219,60 @@ def test_hung_asterisk_fails_within_the_timeout(engine, run):
 def test_refused_control_socket_fails(engine, run):
     (engine.path / "bin/asterisk").write_text("#!/bin/sh\necho Unable to connect to remote asterisk\nexit 1\n")
     assert "refuses its control socket (Unable to connect to remote asterisk)" in run()["msg"]
+
+
+@pytest.fixture
+def container(engine, monkeypatch):
+    """A function that has Asterisk start in another container, without systemd here: it makes its socket anew."""
+    path = engine.path / "asterisk.ctl"
+    monkeypatch.setattr(asterisk_service, "BOOTED", str(engine.path / "none"))
+    monkeypatch.setattr(asterisk_service, "SOCKET", str(path))
+    opened = []
+
+    def start() -> None:
+        for server in opened:
+            server.close()
+        path.unlink(missing_ok=True)
+        opened[:] = [socket.socket(socket.AF_UNIX)]
+        opened[0].bind(str(path))
+        opened[0].listen(50)
+
+    yield start
+    for server in opened:
+        server.close()
+
+
+def test_container_reloads_what_changed_once(engine, run, container):
+    container()
+    assert not run()["changed"]
+    time.sleep(0.02)
+    engine.write("queues.conf")
+    assert run()["modules"] == ["app_queue"]
+    assert engine.commands() == ["module reload app_queue"]
+    assert not run()["changed"] and engine.commands() == []
+
+
+def test_container_restarts_asterisk_in_its_place(engine, run, container):
+    container()
+    run()
+    time.sleep(0.02)
+    engine.write("modules.conf")
+    timer = threading.Timer(0.3, container)
+    timer.start()
+    done = run()
+    timer.join()
+    assert done["action"] == "restarted" and engine.commands() == ["core restart now"]
+    assert not run()["changed"]
+
+
+def test_container_that_does_not_restart_fails(engine, run, container):
+    container()
+    run()
+    time.sleep(0.02)
+    engine.write("modules.conf")
+    assert "does not restart within 1 s; see the log of its container" in run()["msg"]
+
+
+def test_container_that_does_not_run_is_left_alone(engine, run, container):
+    assert run() == {**run(), "changed": False, "action": ""}
+    assert engine.commands() == []
