@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from conftest import NAME, ROOT, engine
+from conftest import COMMAND, NAME, ROOT, directory, engine
 
 
 def asterisk(command: str) -> str:
@@ -58,6 +63,66 @@ def test_stops_within_ten_seconds_and_starts_within_twenty(info):
     assert stopped < 10
     assert "6001" in asterisk("database get REDIRECT 6003")
     asterisk("database del REDIRECT 6003")
+
+
+@contextmanager
+def call(info: dict) -> Iterator[None]:
+    """A call to the voicemail that goes on, by ARI."""
+    request = urllib.request.Request(
+        info["ari"]["url"] + "/channels?endpoint=Local/6500@from-internal&context=from-internal&extension=6000",
+        method="POST",
+    )
+    login = base64.b64encode(f"{info['ari']['user']}:{info['ari']['password']}".encode()).decode()
+    request.add_header("Authorization", f"Basic {login}")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        channel = json.load(answer)["id"]
+    yield
+    request = urllib.request.Request(info["ari"]["url"] + f"/channels/{channel}", method="DELETE")
+    request.add_header("Authorization", f"Basic {login}")
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def records() -> int:
+    """The number of call records."""
+    command = ["psql", "--quiet", "--no-align", "--tuples-only", "asterisk", "--command=SELECT count(*) FROM cdr"]
+    return int(engine("exec", f"{NAME}-database", *command).stdout)
+
+
+def test_finished_call_has_its_record_after_a_stop(info):
+    before = records()
+    with call(info):
+        time.sleep(2)
+        assert "0 active calls" not in asterisk("core show channels count")
+    engine("stop", "--time=30", NAME)
+    engine("start", NAME)
+    booted(20)
+    assert records() > before
+
+
+def test_changed_inventory_is_read_without_ending_calls(info):
+    def up() -> None:
+        done = subprocess.run([*COMMAND, "up", "--dir", directory()], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-500:]
+
+    up()
+    path = Path(directory()) / "inventory" / "hosts.yml"
+    text = path.read_text()
+    content = json.loads(text.removeprefix("---"))
+    content["all"]["vars"]["pbx_conferences"] = ["6000", "6019"]
+    try:
+        with call(info):
+            started = asterisk("core show uptime seconds")
+            path.write_text("---\n" + json.dumps(content, indent=2) + "\n")
+            up()
+            assert "0 active calls" not in asterisk("core show channels count")
+            assert "Gosub(conference" in asterisk("dialplan show 6019@from-internal")
+            former, now = (
+                int(re.search(r"uptime: (\d+)", one)[1]) for one in (started, asterisk("core show uptime seconds"))
+            )
+            assert now > former
+    finally:
+        path.write_text(text)
+        up()
 
 
 def test_call_tests_of_the_lab_host_pass(info, tmp_path):
