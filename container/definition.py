@@ -111,7 +111,7 @@ IMAGES = (
             "/etc/postgresql": "postgres postgres 0755",
             "/run/postgresql": "postgres postgres 2775",
         },
-        removed=("/usr/local/lib/labredes-events", "/etc/labredes-events", "/etc/ssl/private/*"),
+        removed=("/usr/local/lib/labredes-events", "/etc/labredes-events", "/etc/ssl/private/*", "/etc/ssl/certs/*"),
         # A fast shutdown, which does not wait for clients.
         stop="SIGINT",
     ),

@@ -67,9 +67,9 @@ def test_stops_within_ten_seconds_and_starts_within_twenty(info):
 
 @contextmanager
 def call(info: dict) -> Iterator[None]:
-    """A call to the voicemail that goes on, by ARI."""
+    """A call that goes on, by ARI: two parties of a conference."""
     request = urllib.request.Request(
-        info["ari"]["url"] + "/channels?endpoint=Local/6500@from-internal&context=from-internal&extension=6000",
+        info["ari"]["url"] + "/channels?endpoint=Local/6000@from-internal&context=from-internal&extension=6000",
         method="POST",
     )
     login = base64.b64encode(f"{info['ari']['user']}:{info['ari']['password']}".encode()).decode()
