@@ -11,9 +11,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from conftest import COMMAND, NAME, ROOT, directory, engine
+from conftest import NAME, ROOT, engine
 
 
 def asterisk(command: str) -> str:
@@ -97,32 +96,6 @@ def test_finished_call_has_its_record_after_a_stop(info):
     engine("start", NAME)
     booted(20)
     assert records() > before
-
-
-def test_changed_inventory_is_read_without_ending_calls(info):
-    def up() -> None:
-        done = subprocess.run([*COMMAND, "up", "--dir", directory()], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-500:]
-
-    up()
-    path = Path(directory()) / "inventory" / "hosts.yml"
-    text = path.read_text()
-    content = json.loads(text.removeprefix("---"))
-    content["all"]["vars"]["pbx_conferences"] = ["6000", "6019"]
-    try:
-        with call(info):
-            started = asterisk("core show uptime seconds")
-            path.write_text("---\n" + json.dumps(content, indent=2) + "\n")
-            up()
-            assert "0 active calls" not in asterisk("core show channels count")
-            assert "Gosub(conference" in asterisk("dialplan show 6019@from-internal")
-            former, now = (
-                int(re.search(r"uptime: (\d+)", one)[1]) for one in (started, asterisk("core show uptime seconds"))
-            )
-            assert now > former
-    finally:
-        path.write_text(text)
-        up()
 
 
 def test_call_tests_of_the_lab_host_pass(info, tmp_path):
