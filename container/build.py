@@ -29,7 +29,8 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 # What decides the content of the container with all programs, and of the images besides, apart from the packages.
 PROGRAMS = (
     *("container/build.yml", "container/definition.py", "roles/asterisk_package", "roles/asterisk/tasks"),
-    *("roles/asterisk/vars", "roles/events", "roles/postgresql/vars", "roles/tls_certificate/vars", "apir_py/src"),
+    *("roles/asterisk/vars", "roles/cdr/files", "roles/cdr/tasks", "roles/cdr/vars", "roles/events"),
+    *("roles/postgresql/vars", "roles/tls_certificate/vars", "apir_py/src"),
 )
 IMAGE = ("container/archive.py", "container/build.py", "container/files")
 LABEL = "labredes.definition"
@@ -88,7 +89,7 @@ class Suite:
 
     def stage(self, base: str, name: str, key: str) -> None:
         """Make the image with all programs, by the roles."""
-        log("installing Asterisk, PostgreSQL and the events service by the roles (about two minutes)")
+        log("installing Asterisk, PostgreSQL and the services by the roles (about two minutes)")
         container = f"labredes-build-{os.getpid()}"
         engine("run", "--detach", f"--name={container}", "--user=0", base, "sleep", "3600", image=base)
         try:

@@ -30,6 +30,8 @@ import inventory  # noqa: E402
 import lab  # noqa: E402
 
 MANAGER = f"{NAME}-manager"
+# The services that are restarted after their configuration has changed.
+READ_AT_START = {"records": "/etc/labredes-cdr", "events": "/etc/labredes-events"}
 
 
 def image(options: argparse.Namespace) -> None:
@@ -126,13 +128,14 @@ def up(options: argparse.Namespace) -> None:
     compose.up("network", "database")
     wait_until_healthy("database")
     with Manager(options.distribution):
-        before = events_files()
+        before = {service: files_of(service) for service in READ_AT_START}
         lab.ansible(options.dir, ROOT / "playbooks" / "image.yml")
-        compose.up("pbx", "events")
-        if before and before != events_files():
-            engine("restart", "--time=5", f"{NAME}-events")
-        wait_until_healthy("pbx")
-        wait_until_healthy("events")
+        compose.up("records", "pbx", "events")
+        for service, files in before.items():
+            if files and files != files_of(service):
+                engine("restart", "--time=5", f"{NAME}-{service}")
+        for service in ("records", "pbx", "events"):
+            wait_until_healthy(service)
         lab.ansible(options.dir, ROOT / "playbooks" / "verify.yml")
     known = describe(options)
     host, sip = known["info"]["host"], known["info"]["sip"]
@@ -144,11 +147,11 @@ def up(options: argparse.Namespace) -> None:
         print(f"  {line['numbers']}   {line['what']}")
 
 
-def events_files() -> str:
-    """A digest of the configuration of the events service; empty before there is any."""
-    command = "cat /etc/labredes-events/* 2>/dev/null | sha256sum"
+def files_of(service: str) -> str:
+    """A digest of the configuration of a service; empty before its container is there."""
+    command = f"cat {READ_AT_START[service]}/* 2>/dev/null | sha256sum"
     shown = engine("exec", MANAGER, "sh", "-c", command).stdout.split()[0]
-    return shown if engine("container", "inspect", f"{NAME}-events", check=False).returncode == 0 else ""
+    return shown if engine("container", "inspect", f"{NAME}-{service}", check=False).returncode == 0 else ""
 
 
 def describe(options: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ SOURCE = "https://github.com/labredes/pbx"
 # The container that all images are made from, and in which the roles run: Debian with Python.
 PACKAGES = ("python3", "python3-apt", "passwd", "ca-certificates", "tzdata")
 # The users with the same numbers in every build, since volumes keep them.
-USERS = {"asterisk": 5060, "postgres": 5432, "labredes-events": 8888}
+USERS = {"asterisk": 5060, "postgres": 5432, "labredes-cdr": 5433, "labredes-events": 8888}
 SETUP = r"""#!/bin/sh
 set -eu
 root="$1"
@@ -20,6 +20,7 @@ user() { # name, number, home
         --shell /usr/sbin/nologin "$1"
 }
 user asterisk 5060 /var/lib/asterisk
+user labredes-cdr 5433 /nonexistent
 user labredes-events 8888 /nonexistent
 user postgres 5432 /var/lib/postgresql
 chroot "$root" usermod --shell /bin/sh postgres
@@ -37,6 +38,9 @@ EXCLUDED = (
     *(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "info", "locale", "lintian", "bug", "doc-base")),
     "path-include=/usr/share/doc/*/copyright",
 )
+# What the other images do not need.
+EVENTS = ("/usr/local/lib/labredes-events", "/etc/labredes-events")
+RECORDS = ("/usr/local/sbin/labredes-cdr",)
 HEALTH = {"Interval": 30, "Timeout": 10, "StartPeriod": 60, "Retries": 3}
 
 
@@ -94,10 +98,14 @@ IMAGES = (
             "/var/log/asterisk": "asterisk asterisk 0750",
             "/var/lib/asterisk": "asterisk asterisk 0755",
             "/run/asterisk": "asterisk asterisk 0750",
+            "/run/labredes-cdr": "labredes-cdr labredes-cdr 0755",
+            "/var/lib/labredes-cdr": "labredes-cdr labredes-cdr 2770",
         },
+        # It writes to the journal of the call records, and connects to the socket beside it.
+        groups={"asterisk": "labredes-cdr"},
         # With the mailboxes in one volume.
         links={"/var/lib/asterisk/astdb.sqlite3": "/var/spool/asterisk/astdb.sqlite3"},
-        removed=("/usr/local/lib/labredes-events", "/etc/labredes-events"),
+        removed=EVENTS + RECORDS,
     ),
     Image(
         name="labredes-database",
@@ -111,9 +119,25 @@ IMAGES = (
             "/etc/postgresql": "postgres postgres 0755",
             "/run/postgresql": "postgres postgres 2775",
         },
-        removed=("/usr/local/lib/labredes-events", "/etc/labredes-events", "/etc/ssl/private/*", "/etc/ssl/certs/*"),
+        removed=(*EVENTS, *RECORDS, "/etc/ssl/private/*", "/etc/ssl/certs/*"),
         # A fast shutdown, which does not wait for clients.
         stop="SIGINT",
+    ),
+    Image(
+        name="labredes-records",
+        title="Call records of a telephone exchange, on their way to the database",
+        kept=("python3", "python3-psycopg2", "tzdata"),
+        user="labredes-cdr",
+        # It reports every two seconds, and more rarely while it waits for the database.
+        health=["sh", "-c", 'test -n "$(find /run/labredes-cdr/status.json -mmin -1)"'],
+        exposed=(),
+        directories={
+            "/etc/labredes-cdr": "root root 0755",
+            "/run/labredes-cdr": "labredes-cdr labredes-cdr 0755",
+            "/var/lib/labredes-cdr": "labredes-cdr labredes-cdr 2770",
+        },
+        removed=EVENTS,
+        python=True,
     ),
     Image(
         name="labredes-events",
@@ -129,11 +153,13 @@ IMAGES = (
         directories={
             "/etc/labredes-events": "root labredes-events 0750",
             "/etc/ssl/labredes": "root root 0755",
+            "/run/labredes-cdr": "labredes-cdr labredes-cdr 0755",
             "/run/labredes-events": "labredes-events labredes-events 0700",
             "/var/lib/labredes-events": "labredes-events labredes-events 0750",
         },
         # It reads the key of the certificate as Asterisk does.
         groups={"labredes-events": "asterisk"},
+        removed=RECORDS,
         python=True,
     ),
 )

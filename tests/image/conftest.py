@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = os.environ.get("ENGINE") or "podman"
 NAME = os.environ.get("LABREDES_NAME") or "labredes-pbx"
 COMMAND = [sys.executable, str(ROOT / "container" / "container.py")]
-IMAGES = ("labredes-pbx", "labredes-database", "labredes-events")
+IMAGES = ("labredes-pbx", "labredes-database", "labredes-records", "labredes-events")
 SETTINGS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "labredes.pbx/containers-0.conf"
 
 

@@ -36,7 +36,7 @@ def test_image_has_user_health_check_and_labels(image):
     shown = json.loads(engine("image", "inspect", f"localhost/{image}:latest").stdout)[0]
     health = shown.get("HealthCheck") or shown.get("Healthcheck") or shown["Config"].get("Healthcheck")
     assert health and health["Test"][0] == "CMD", "the engine has dropped the health check"
-    assert shown["Config"]["User"] in ("asterisk", "postgres", "labredes-events")
+    assert shown["Config"]["User"] in ("asterisk", "postgres", "labredes-cdr", "labredes-events")
     for label in ("org.opencontainers.image.version", "labredes.asterisk.package", "org.opencontainers.image.licenses"):
         assert shown["Config"]["Labels"].get(label), label
 
@@ -51,7 +51,7 @@ def test_image_of_asterisk_has_no_tools():
 def test_image_has_no_secret(image):
     script = (
         "find / -xdev \\( -name '*.key' -o -name 'key.pem' -o -name 'secrets.json' -o -name 'ssh_host*' \\) -type f; "
-        "ls -A /etc/asterisk /etc/labredes-events /etc/ssl/private /var/lib/labredes 2>/dev/null | grep -v : || true; "
+        "ls -A /etc/asterisk /etc/labredes-cdr /etc/labredes-events /etc/ssl/private /var/lib/labredes 2>/dev/null | grep -v : || true; "
         "grep -v ':[!*]' /etc/shadow || true"
     )
     assert inside(image, script).split() == []
@@ -73,6 +73,7 @@ def test_every_file_belongs_to_a_package_or_to_us():
     ("image", "words"),
     [
         ("labredes-pbx", "the volume of /etc/asterisk is empty"),
+        ("labredes-records", "the volume of /etc/labredes-cdr is empty"),
         ("labredes-events", "the volume of /etc/labredes-events is empty"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -25,8 +26,10 @@ CONFIGURATION = {
     "voicemail.conf": "[from-internal]\n",
     "res_odbc.conf": "username => asterisk\npassword => s3cret\n",
     "odbc.ini": "[asterisk]\nServername = localhost\nSSLmode = allow\n",
-    "cdr_pgsql.conf": "hostname = localhost\nport = 5432\ntable = cdr\npassword = s3cret\n",
+    "cdr_pgsql.conf": "hostname = /run/labredes-cdr\nport = 5432\ntable = cdr\npassword = s3cret\n",
+    "cdr_sqlite3_custom.conf": "[master]\ntable = cdr_0\n",
 }
+JOURNAL = "var/lib/labredes-cdr/journal.db"
 EVENTS = ("service.ini", "ami_secret", "database_password")
 
 
@@ -36,7 +39,7 @@ class Container:
     def __init__(self, root: Path, script: str):
         self.root, self.script = root, script
         (root / "bin").mkdir(parents=True)
-        for name in ("asterisk", "pg_createcluster", "python3", "tail"):
+        for name in ("asterisk", "labredes-cdr", "pg_createcluster", "python3", "tail"):
             self.program(name, f'echo "{name} $*"')
         self.program("isql", "cat > /dev/null")
         self.environment = {
@@ -81,8 +84,10 @@ def pbx(tmp_path) -> Container:
         container.write(f"etc/asterisk/{name}", text)
     container.write("etc/ssl/labredes/key.pem")
     container.write("proc/net/udp", "  sl  local_address rem_address   st\n")
-    for name in ("var/spool/asterisk", "var/log/asterisk", "run/asterisk"):
+    for name in ("var/spool/asterisk", "var/log/asterisk", "run/asterisk", "run/labredes-cdr"):
         (container.root / name).mkdir(parents=True)
+    container.write(JOURNAL)
+    os.mknod(container.root / "run/labredes-cdr/.s.PGSQL.5432", stat.S_IFSOCK | 0o660)
     return container
 
 
@@ -93,6 +98,17 @@ def database(tmp_path) -> Container:
     for name in ("var/lib/postgresql", "etc/postgresql", "run/postgresql"):
         (container.root / name).mkdir(parents=True)
     container.write("usr/lib/postgresql/13/bin/postgres", '#!/bin/sh\necho "postgres $*"\n', 0o755)
+    return container
+
+
+@pytest.fixture
+def records(tmp_path) -> Container:
+    """A service of the call records whose volumes are as they should be."""
+    container = Container(tmp_path / "root", "labredes-records")
+    container.write("etc/labredes-cdr/cdr.conf", "[journal]\ndirectory = /var/lib/labredes-cdr\n")
+    container.write("etc/labredes-cdr/pgpass", mode=0o600)
+    for name in ("run/labredes-cdr", "var/lib/labredes-cdr"):
+        (container.root / name).mkdir(parents=True)
     return container
 
 
@@ -115,7 +131,22 @@ def test_asterisk_starts_and_notes_its_release(pbx):
     done = pbx.start()
     assert done.returncode == 0 and "asterisk -f -C /etc/asterisk/asterisk.conf" in done.stdout, done
     assert (pbx.root / "var/spool/asterisk/.labredes-release").read_text() == "22.10.1\n"
+    assert (pbx.root / "var/log/asterisk/master.db").readlink() == Path("/", JOURNAL)
     assert done.stderr == ""
+
+
+def test_other_file_in_the_journals_place_is_kept(pbx):
+    pbx.write("var/log/asterisk/master.db", "records")
+    assert pbx.start().returncode == 0
+    assert (pbx.root / "var/log/asterisk/master.db.~1~").read_text() == "records"
+    assert (pbx.root / "var/log/asterisk/master.db").readlink() == Path("/", JOURNAL)
+
+
+def test_start_without_cdr_pgsql_asks_no_database(pbx):
+    (pbx.root / "etc/asterisk/cdr_pgsql.conf").unlink()
+    pbx.program("isql", "exit 1")
+    done = pbx.start()
+    assert done.returncode == 0 and done.stderr == "", done
 
 
 def test_empty_configuration_is_refused_with_the_cure(pbx):
@@ -124,7 +155,7 @@ def test_empty_configuration_is_refused_with_the_cure(pbx):
     pbx.refuses("the volume of /etc/asterisk is empty", "make image-run")
 
 
-@pytest.mark.parametrize("name", ["asterisk.conf", "manager.conf", "pjsip.conf", "voicemail.conf"])
+@pytest.mark.parametrize("name", ["asterisk.conf", "manager.conf", "pjsip.conf", "cdr_sqlite3_custom.conf"])
 def test_missing_file_is_named(pbx, name):
     (pbx.root / "etc/asterisk" / name).unlink()
     pbx.refuses(f"has no {name}")
@@ -142,16 +173,17 @@ def test_missing_key_is_refused(pbx):
     pbx.refuses("the key /etc/ssl/labredes/key.pem is missing")
 
 
-@pytest.mark.parametrize("volume", ["var/spool/asterisk", "var/log/asterisk", "run/asterisk"])
+@pytest.mark.parametrize("volume", ["var/spool/asterisk", "var/log/asterisk", "run/asterisk", "var/lib/labredes-cdr"])
 def test_missing_volume_is_refused(pbx, volume):
-    (pbx.root / volume).rmdir()
+    shutil.rmtree(pbx.root / volume)
     pbx.refuses(f"/{volume} is missing; mount a volume")
 
 
-def test_unwritable_volume_is_refused(pbx):
+@pytest.mark.parametrize("volume", ["var/spool/asterisk", "var/lib/labredes-cdr"])
+def test_unwritable_volume_is_refused(pbx, volume):
     # As on a volume without free space: root may write anywhere else.
-    (pbx.root / "var/spool/asterisk/.writable").symlink_to("/dev/full/x")
-    pbx.refuses("the volume of /var/spool/asterisk is not writable", "ro")
+    (pbx.root / volume / ".writable").symlink_to("/dev/full/x")
+    pbx.refuses(f"the volume of /{volume} is not writable", "ro")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give a file away")
@@ -195,16 +227,48 @@ def test_database_is_waited_for_and_said(pbx):
     done = pbx.start()
     assert done.returncode == 0 and "asterisk -f" in done.stdout, done
     first, last = done.stderr.splitlines()
-    assert "waiting for the table cdr of the database at localhost:5432" in first and "connection refused" in first
-    assert last == "labredes-pbx: the database at localhost:5432 answers after 2 s."
+    assert "waiting for the table cdr of the database (" in first and "connection refused" in first
+    assert last == "labredes-pbx: the table cdr of the database is there after 2 s."
     assert "s3cret" not in done.stderr + done.stdout
 
 
-def test_wait_for_the_database_ends_on_sigterm(pbx):
+def test_start_without_the_database_after_a_minute(pbx):
+    pbx.program("isql", "cat >/dev/null; echo '[08001][unixODBC]connection refused'; exit 1")
+    pbx.program("sleep", ":")
+    done = pbx.start()
+    assert done.returncode == 0 and "asterisk -f" in done.stdout, done
+    assert [line.rpartition("; ")[2] for line in done.stderr.splitlines()] == [
+        "waited 0 s.",
+        "waited 30 s.",
+        "call records wait in the journal until it answers.",
+    ]
+
+
+def test_missing_service_of_the_records_is_named(pbx):
+    (pbx.root / "run/labredes-cdr/.s.PGSQL.5432").unlink()
+    pbx.program("sleep", ":")
+    done = pbx.start()
+    assert done.returncode == 0 and "(labredes-records does not run)" in done.stderr, done
+
+
+def test_asterisk_waits_for_the_journal(pbx):
+    (pbx.root / JOURNAL).unlink()
+    pbx.program("sleep", f"[ -e {pbx.root}/slept ] && echo x >{pbx.root}/{JOURNAL}; : >{pbx.root}/slept")
+    done = pbx.start()
+    assert done.returncode == 0 and "asterisk -f" in done.stdout, done
+    first, last = done.stderr.splitlines()
+    assert "waiting for the journal /var/lib/labredes-cdr/journal.db, which labredes-records makes; waited 0 s" in first
+    assert last.endswith("is there after 2 s.")
+
+
+@pytest.mark.parametrize("missing", ["database", "journal"])
+def test_wait_ends_on_sigterm(pbx, missing):
     pbx.program("isql", "cat >/dev/null; exit 1")
+    if missing == "journal":
+        (pbx.root / JOURNAL).unlink()
     command = ["sh", str(FILES / "labredes-pbx")]
     with subprocess.Popen(command, env=pbx.environment, stderr=subprocess.PIPE, text=True) as waiting:
-        assert "waiting for the table" in waiting.stderr.readline()
+        assert "waiting for the " in waiting.stderr.readline()
         begun = time.monotonic()
         waiting.send_signal(signal.SIGTERM)
         assert waiting.wait(5) == 143
@@ -235,6 +299,49 @@ def test_lost_data_are_not_replaced_by_an_empty_database(database):
 def test_wrong_owner_of_the_database_is_refused(database):
     os.chown(database.root / "var/lib/postgresql", 4711, 4711)
     database.refuses("/var/lib/postgresql belongs to user 4711")
+
+
+def test_service_of_the_records_prepares_the_journal(records):
+    records.write("run/labredes-cdr/status.json", "{}")
+    done = records.start()
+    assert done.returncode == 0 and done.stdout == "labredes-cdr prepare\nlabredes-cdr run\n", done
+    assert not (records.root / "run/labredes-cdr/status.json").exists(), "of the former start"
+
+
+def test_journal_that_cannot_be_prepared_ends_the_start(records):
+    records.program("labredes-cdr", "[ $1 = run ] || { echo 'The journal cannot be used.' >&2; exit 1; }")
+    done = records.start()
+    assert done.returncode == 78 and done.stderr == "The journal cannot be used.\n", done
+
+
+@pytest.mark.parametrize("name", ["cdr.conf", "pgpass"])
+def test_missing_file_of_the_records_is_named(records, name):
+    (records.root / "etc/labredes-cdr" / name).unlink()
+    records.refuses(f"/etc/labredes-cdr/{name} is missing")
+
+
+def test_empty_configuration_of_the_records_is_refused(records):
+    shutil.rmtree(records.root / "etc/labredes-cdr")
+    records.refuses("the volume of /etc/labredes-cdr is empty", "make image-run")
+
+
+def test_other_directory_of_the_journal_is_refused(records):
+    records.write("etc/labredes-cdr/cdr.conf", "[journal]\ndirectory = /srv/journal\n")
+    records.refuses("labredes_cdr_directory is /srv/journal", "/var/lib/labredes-cdr")
+
+
+@pytest.mark.parametrize("volume", ["run/labredes-cdr", "var/lib/labredes-cdr"])
+def test_volume_of_the_records_is_checked(records, volume):
+    (records.root / volume / ".writable").symlink_to("/dev/full/x")
+    records.refuses(f"the volume of /{volume} is not writable")
+    shutil.rmtree(records.root / volume)
+    records.refuses(f"/{volume} is missing")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a file away")
+def test_wrong_owner_of_the_journal_is_refused(records):
+    os.chown(records.root / "var/lib/labredes-cdr", 4711, 4711)
+    records.refuses("/var/lib/labredes-cdr belongs to user 4711", "chown -R 0:0")
 
 
 def test_events_service_starts_with_its_libraries(events):

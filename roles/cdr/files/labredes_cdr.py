@@ -230,7 +230,9 @@ class Journal:
             if os.path.exists(self.path + suffix):
                 if os.geteuid() == 0:
                     os.chown(self.path + suffix, status.st_uid, status.st_gid)
-                os.chmod(self.path + suffix, 0o660)
+                # Asterisk may have made one of them, with the mode of the first: another user cannot change that.
+                if stat.S_IMODE(os.stat(self.path + suffix).st_mode) != 0o660:
+                    os.chmod(self.path + suffix, 0o660)
 
     def _damage(self):
         """What is wrong with the file that is there, empty if nothing is."""
