@@ -19,7 +19,9 @@ LEFT_BEHIND = re.compile(
     r"|etc/(machine-id|resolv\.conf|hostname|hosts|mtab)|var/lib/dbus/machine-id|var/lib/apt/extended_states"
     r"|.*/__pycache__(/.*)?|\.dockerenv|(dev|proc|sys)/.+"
 )
-KEPT = re.compile(r"run/(asterisk|postgresql|labredes-cdr|labredes-events|lock)$|var/log/(asterisk|postgresql)$|var/cache/ldconfig$")
+KEPT = re.compile(
+    r"run/(asterisk|postgresql|labredes-cdr|labredes-events|lock)$|var/log/(asterisk|postgresql)$|var/cache/ldconfig$"
+)
 SHADOW = re.compile(rb"(?m)^([^:]+:[^:]*:)\d+:")
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
 import subprocess
+import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from conftest import NAME, ROOT, engine
+import pytest
+from conftest import COMMAND, NAME, ROOT, directory, engine
+
+sys.path.insert(0, str(ROOT / "collections"))  # the checkout as the collection labredes.pbx
+
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection  # noqa: E402
+from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, exchange_audio, wait  # noqa: E402
 
 
 def asterisk(command: str) -> str:
@@ -65,37 +71,114 @@ def test_stops_within_ten_seconds_and_starts_within_twenty(info):
 
 
 @contextmanager
-def call(info: dict) -> Iterator[None]:
-    """A call that goes on, by ARI: two parties of a conference."""
-    request = urllib.request.Request(
-        info["ari"]["url"] + "/channels?endpoint=Local/6000@from-internal&context=from-internal&extension=6000",
-        method="POST",
-    )
-    login = base64.b64encode(f"{info['ari']['user']}:{info['ari']['password']}".encode()).decode()
-    request.add_header("Authorization", f"Basic {login}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        channel = json.load(answer)["id"]
-    yield
-    request = urllib.request.Request(info["ari"]["url"] + f"/channels/{channel}", method="DELETE")
-    request.add_header("Authorization", f"Basic {login}")
-    urllib.request.urlopen(request, timeout=10).close()
+def call(info: dict) -> Iterator[list[Phone]]:
+    """A call by SIP from phone 6001 to 6002, answered; it is ended unless the exchange has done so."""
+    server = (info["host"], info["sip"]["udp"])
+    phones = [
+        Phone(number, (number, info["phones"][number]["password"]), Connection("udp", server))
+        for number in ("6001", "6002")
+    ]
+    caller, callee = phones
+    registered = callee.register()
+    assert wait(phones, lambda: registered.final, 10) and registered.final.status == 200
+    asked = caller.dial("6002")
+    assert wait(phones, lambda: callee.incoming, 10), asked.final
+    callee.answer()
+    assert wait(phones, lambda: asked.final and callee.call.confirmed, 10) and asked.final.status == 200
+    try:
+        yield phones
+    finally:
+        if not caller.call.ended:
+            ended = caller.hang_up()
+            gone = callee.register(0)
+            wait(phones, lambda: ended.final and callee.call.ended and gone.final, 10)
 
 
-def records() -> int:
-    """The number of call records."""
-    command = ["psql", "--quiet", "--no-align", "--tuples-only", "asterisk", "--command=SELECT count(*) FROM cdr"]
+def records(condition: str = "true", what: str = "count(*)") -> int:
+    """The number of call records, or another number about them."""
+    question = f"--command=SELECT {what} FROM cdr WHERE {condition}"
+    command = ["psql", "--quiet", "--no-align", "--tuples-only", "asterisk", question]
     return int(engine("exec", f"{NAME}-database", *command).stdout)
+
+
+def waiting() -> int:
+    """The number of records that wait in the journal."""
+    return json.loads(engine("exec", f"{NAME}-records", "labredes-cdr", "status").stdout)["waiting"]
+
+
+def within(seconds: float, holds) -> bool:
+    """Whether something holds within some seconds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def test_call_goes_on_while_a_changed_inventory_is_applied(info, tmp_path):
+    hosts = Path(directory(), "inventory", "hosts.yml")
+    former = hosts.read_text()
+    content = json.loads(former.removeprefix("---"))
+    content["all"]["vars"]["pbx_conferences"] = ["6000", "6010"]
+    newest, log = records(what="coalesce(max(id), 0)"), tmp_path / "log"
+    try:
+        with call(info) as phones, log.open("w") as stream:
+            begun, streams = time.monotonic(), [phone.stream for phone in phones]
+            for phone, other in (phones, phones[::-1]):
+                phone.stream.start((info["host"], phone.call.audio_port), 50 * 1800, other.stream.mark)
+            hosts.write_text("---\n" + json.dumps(content))
+            command = [*COMMAND, "up", "--dir", directory()]
+            with subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT) as applied:
+                wait(phones + streams, lambda: applied.poll() is not None, 1200)
+            assert applied.returncode == 0, log.read_text()[-4000:]
+            assert not any(phone.call.ended for phone in phones)
+            assert "Gosub(conference" in asterisk("dialplan show 6010@from-internal")
+            talked = int(time.monotonic() - begun)
+            shares = [len(one.received) / other.sent for one, other in (streams, streams[::-1])]
+        print(f"the call lasted {talked} s; received of the RTP frames sent: {shares}")
+        assert min(shares) > 0.98 and streams[0].sent > 45 * talked
+        assert within(10, lambda: records(f"id > {newest} AND dst = '6002' AND billsec >= {talked - 1}") == 1)
+    finally:
+        hosts.write_text(former)
+
+
+def test_call_without_the_database_has_its_record_later(info):
+    before = records()
+    with call(info) as phones:
+        engine("stop", "--time=20", f"{NAME}-database")
+        exchange_audio(phones, 25)
+    try:
+        assert within(10, lambda: waiting() == 1)
+        # What waits is kept by the volume, not by the containers.
+        engine("restart", "--time=20", f"{NAME}-records")
+        engine("stop", "--time=20", NAME)
+        assert waiting() == 1
+    finally:
+        engine("start", f"{NAME}-database")
+        engine("start", NAME)
+    assert within(60, lambda: engine("exec", f"{NAME}-database", "pg_isready", check=False).returncode == 0)
+    assert within(60, lambda: records() == before + 1 and waiting() == 0)
+    booted(90)
 
 
 def test_finished_call_has_its_record_after_a_stop(info):
     before = records()
-    with call(info):
-        time.sleep(2)
-        assert "0 active calls" not in asterisk("core show channels count")
-    engine("stop", "--time=30", NAME)
-    engine("start", NAME)
+    try:
+        with call(info) as phones:
+            exchange_audio(phones, 25)
+            engine("stop", "--time=30", NAME)
+            assert wait(phones, lambda: phones[0].call.ended, 5)
+    finally:
+        engine("start", NAME)
     booted(20)
-    assert records() > before
+    assert within(10, lambda: records() == before + 1)
+
+
+@pytest.mark.parametrize("name", ["asterisk", "labredes-events"])
+def test_other_containers_see_the_state_of_the_records(info, name):
+    container = NAME if name == "asterisk" else f"{NAME}-events"
+    assert within(30, lambda: engine("exec", container, "cat", "/run/labredes-cdr/status.json", check=False).stdout)
 
 
 def test_call_tests_of_the_lab_host_pass(info, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -391,6 +392,19 @@ def test_read_only_journal_is_put_right(forwarder):
     logged = forwarder.prepare()
     assert logged.count("\n") == 1 and "was read-only" in logged
     assert forwarder.path.stat().st_mode & 0o777 == 0o660
+
+
+def test_files_that_asterisk_has_made_are_left(forwarder):
+    """Their mode is that of the journal; in a container the service is not root and cannot change it."""
+    code = (
+        "import os; real = os.chmod; m.os.geteuid = lambda: 4711\n"
+        "m.os.chmod = lambda path, mode: 1 / 0 if 'journal.db' in path else real(path, mode)"
+    )
+    with contextlib.closing(sqlite3.connect(forwarder.path)) as asterisk:
+        asterisk.execute("CREATE TABLE other (a)")
+        assert forwarder.path.with_name("journal.db-wal").exists()
+        done = forwarder.run("prepare", code)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_journal_of_other_columns_is_kept_and_forwarded(forwarder, server):
