@@ -39,7 +39,7 @@ class Container:
     def __init__(self, root: Path, script: str):
         self.root, self.script = root, script
         (root / "bin").mkdir(parents=True)
-        for name in ("asterisk", "labredes-cdr", "pg_createcluster", "python3", "tail"):
+        for name in ("asterisk", "labredes-cdr", "pg_conftool", "pg_createcluster", "python3", "tail"):
             self.program(name, f'echo "{name} $*"')
         self.program("isql", "cat > /dev/null")
         self.environment = {
@@ -278,7 +278,7 @@ def test_wait_ends_on_sigterm(pbx, missing):
 def test_new_database_is_made_once(database):
     done = database.start()
     assert done.returncode == 0 and "pg_createcluster 13 main" in done.stderr, done
-    assert "postgres -D" in done.stdout
+    assert "pg_conftool 13 main remove external_pid_file" in done.stdout and "postgres -D" in done.stdout
     database.write("var/lib/postgresql/13/main/PG_VERSION", "13\n")
     database.write("var/lib/postgresql/13.log")
     again = database.start()
