@@ -154,7 +154,10 @@ KEPT = {("pbx", "__pbx_phones"), ("events", "__events_phones")}
 def outcomes(tmp_path_factory):
     """The outcomes for both booleans."""
     secrets = tmp_path_factory.mktemp("secrets")
-    return {boolean: outcome(boolean, secrets) for boolean in (True, False)} | {"secrets": secrets}
+    with pytest.MonkeyPatch.context() as patch:
+        # Another run may download files into the controller's own meanwhile.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield {boolean: outcome(boolean, secrets) for boolean in (True, False)} | {"secrets": secrets}
 
 
 def test_boolean_options_have_an_effect(outcomes):
