@@ -118,13 +118,6 @@ WAYS = {
 CALL = "SELECT caller, dialled, through, answered_by, transferred_to, result, waiting, talking FROM calls ORDER BY at"
 
 
-@pytest.fixture(scope="module")
-def server():
-    made = records.Server()
-    yield made
-    made.close()
-
-
 def write(server, rows: list, begin: int = 0) -> None:
     """Put records into the table."""
     for number, (seconds, uniqueid, linkedid, src, dst, *more) in enumerate(rows):

@@ -42,13 +42,6 @@ setattr(owner, name, instead)
 """
 
 
-@pytest.fixture(scope="module")
-def server():
-    made = records.Server()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def forwarder(server, tmp_path):
     server.query("TRUNCATE cdr")

@@ -14,13 +14,6 @@ import records
 INSERT = "INSERT INTO cdr (src, uniqueid, sequence) VALUES ('6001', 'pbx1-1.1', %s)"
 
 
-@pytest.fixture(scope="module")
-def server():
-    made = records.Server()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def service(server, tmp_path):
     """A function that starts the service with short waits, and one that connects through it as cdr_pgsql does."""

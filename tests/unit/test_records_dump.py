@@ -7,7 +7,6 @@ import json
 import subprocess
 
 import pytest
-import records
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.modules import records_dump
@@ -18,13 +17,6 @@ FILL = (
     " n, n, 'ANSWERED', md5(n::text) || md5(n::text || 'x') FROM generate_series(1, 2000) n"
 )
 CONTENT = "SELECT count(*), md5(string_agg((to_jsonb(c) - 'id')::text, '|' ORDER BY uniqueid, sequence)) FROM cdr c"
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = records.Server()
-    yield server
-    server.close()
 
 
 @pytest.fixture
