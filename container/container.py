@@ -24,7 +24,7 @@ import build  # noqa: E402  they need the path of the lab's modules
 import compose  # noqa: E402
 import definition  # noqa: E402
 from engine import NAME, engine  # noqa: E402
-from shell import LabError, lock, log  # noqa: E402
+from shell import LabError, log, perform  # noqa: E402
 
 import inventory  # noqa: E402
 import lab  # noqa: E402
@@ -238,20 +238,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the command of the command line; an error is one sentence and exit code 1."""
+    """Run the command of the command line."""
     options = parse()
-    options.dir = options.dir.resolve()
-    try:
-        if options.action is info:
-            info(options)
-        else:
-            with lock(options.dir / "lock", "using this exchange", wait=False):
-                options.action(options)
-    except LabError as error:
-        log(str(error))
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    perform(options, "using this exchange", alone=options.action is not info)
 
 
 if __name__ == "__main__":

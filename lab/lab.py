@@ -21,7 +21,7 @@ from typing import Any
 import host
 import image
 import upstream
-from shell import LabError, lock, log, run
+from shell import LabError, log, perform, run
 
 import inventory
 
@@ -143,20 +143,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the command of the command line; an error is one sentence and exit code 1."""
+    """Run the command of the command line."""
     options = parse()
-    options.dir = options.dir.resolve()
-    try:
-        if options.action in (create, up, down):
-            with lock(options.dir / "lock", "using this lab", wait=False):
-                options.action(options)
-        else:
-            options.action(options)
-    except LabError as error:
-        log(str(error))
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    perform(options, "using this lab", alone=options.action in (create, up, down))
 
 
 if __name__ == "__main__":

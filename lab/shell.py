@@ -1,7 +1,8 @@
-"""What every part of the lab shares: logging, errors, running a command, and a lock."""
+"""What every part of the lab shares: logging, errors, running a command, a lock, and the end of a program."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import os
@@ -61,3 +62,19 @@ def lock(path: pathlib.Path, what: str, *, wait: bool = True) -> Iterator[None]:
             log(f"another run is {what}; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def perform(options: argparse.Namespace, what: str, *, alone: bool) -> None:
+    """Perform the action of a command line, with the lock of its directory if `alone`.
+
+    An error is one sentence and exit code 1; an interrupted action ends with 130.
+    """
+    options.dir = options.dir.resolve()
+    try:
+        with lock(options.dir / "lock", what, wait=False) if alone else contextlib.nullcontext():
+            options.action(options)
+    except LabError as error:
+        log(str(error))
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
