@@ -46,7 +46,7 @@ try:
 except ImportError:
     psycopg2, PostgresError = None, OSError
 
-# What tells two records of the same key apart, as in the service that forwards them.
+# What tells two records of the same key apart: what the service that forwards them compares, and the numbers.
 COMPARED = ("calldate", "channel", "src", "dst", "duration", "billsec", "disposition")
 
 
