@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import signal
@@ -13,7 +14,7 @@ import aiohttp
 import pytest
 from apir_py.config import ConfigError, Database, read_config
 from apir_py.passwords import verify
-from fake_ami import FakeAmi, until
+from fake_ami import FakeAmi
 from running_service import cheap_hash
 from test_events_command import Program
 
@@ -209,17 +210,25 @@ def test_empty_password_is_refused(monkeypatch):
     assert ended.value.code == 2
 
 
+async def connected(http: aiohttp.ClientSession, url: str) -> None:
+    """Ask a service that starts until it is logged in to its exchange."""
+    answer = None
+    while answer != {"exchange": "connected"}:
+        await asyncio.sleep(0.05)
+        with contextlib.suppress(aiohttp.ClientConnectorError):
+            async with http.get(url) as response:
+                answer = await response.json()
+
+
 async def test_service_runs_from_a_file_until_sigterm(write, certificate, free_port):
     async with FakeAmi() as ami:
         path = Path(write(f"port = {ami.port}", f"port = {free_port}\naddress = 127.0.0.1"))
         text = path.read_text().replace("certificate.pem", certificate[0]).replace("key.pem", certificate[1])
         path.write_text(text)
         async with Program("serve", path) as program:
-            await until(lambda: ami.writers)
             trust = ssl.create_default_context(cafile=certificate[0])
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as http:
-                async with http.get(f"https://127.0.0.1:{free_port}/healthz") as response:
-                    assert await response.json() == {"exchange": "connected"}
+                await asyncio.wait_for(connected(http, f"https://127.0.0.1:{free_port}/healthz"), 10)
                 body = {"user": "ana", "password": "wrong"}
                 async with http.post(f"https://127.0.0.1:{free_port}/login", json=body) as response:
                     assert response.status == 401

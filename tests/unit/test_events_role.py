@@ -89,9 +89,28 @@ def test_ami_user_of_the_service_changes_nothing(tmp_path):
     template = rendering.ROLES / "asterisk/templates/etc/asterisk/manager.conf.j2"
     text = rendering.render(template, known)
     assert "enabled = yes" in text and "write = reporting\n" in text.split("[events]")[1]
-    assert "read = call,agent,reporting,cdr,system\n" in text and "eventfilter = !Event: (VarSet|" in text
+    assert "read = call,agent,cdr,system\n" in text
     without = rendering.render(template, {**known, "labredes_events_enabled": "no"})
     assert "enabled = no" in without and "[events]" not in without
+
+
+@pytest.mark.parametrize(
+    ("release", "read", "line"),
+    [
+        ("22.10.1", None, "disabledevents = VarSet,Newexten"),
+        ("22.10.1", ["call", "user"], "disabledevents = VarSet,Newexten"),
+        ("22.10.1", ["call", "dialplan"], "disabledevents = "),
+        ("22.10.1", ["all"], "disabledevents = "),
+        ("22.10.1", "default", "disabledevents = "),
+        ("18.2.0", None, ""),
+    ],
+)
+def test_events_that_nobody_reads_are_disabled(release, read, line, tmp_path):
+    user = {"name": "crm", "password": "kR7vTz0qWm2xBn5c", **({} if read == "default" else {"read": read})}
+    own = {"asterisk_ami_users": [user] if read else [], "asterisk_deb_version": f"1:{release}+pbx.0123456789ab"}
+    known = rendering.variables(rendering.FACTS["Debian 11"], own, tmp_path, "asterisk")
+    text = rendering.render(rendering.ROLES / "asterisk/templates/etc/asterisk/manager.conf.j2", known)
+    assert [row for row in text.splitlines() if row.startswith("disabledevents")] == ([line] if line else [])
 
 
 def test_hash_is_the_same_in_every_run():
