@@ -21,7 +21,7 @@ def fixture_host(tmp_path):
             program.write_text(f"#!/bin/sh\n{body}\n")
             program.chmod(0o755)
         text = (FILES / script).read_text()
-        for path in ("/etc/asterisk", "/etc/odbc.ini", "/usr/lib/asterisk", "/proc"):
+        for path in ("/etc/", "/usr/lib/", "/usr/sbin/", "/proc"):
             text = text.replace(path, f"{tmp_path}{path}")
         done = subprocess.run(
             ["sh", "-c", text.replace("cut -d/ -f3", "sed 's,.*/proc/,,; s,/.*,,'")],
@@ -70,13 +70,34 @@ def test_user_who_can_log_in_is_found(host, tmp_path, shell, password, keys, fou
     assert host("other_asterisk.sh", dpkg_query="exit 1", id="exit 1", getent=answer) == found
 
 
+@pytest.mark.parametrize(("state", "found"), [("installed", 1), ("config-files", 1), ("not-installed", 0), ("", 0)])
+def test_package_whose_purge_would_delete_data_is_found(host, state, found):
+    """Also one that is removed, and whose configuration is still there."""
+    query = f"case $* in *labredes*) exit 1 ;; esac; echo -n '{state}'"
+    assert host("other_asterisk.sh", dpkg_query=query, id="exit 1", getent="exit 2") == ["purge"] * found
+
+
 def test_files_of_another_asterisk_are_kept_under_new_names(host, tmp_path):
     for name in ("etc/asterisk", "etc/asterisk.before-labredes", "usr/lib/asterisk"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").write_text(name)
     (tmp_path / "etc/odbc.ini").write_text("[accounts]\n")
-    kept = ["/etc/asterisk.before-labredes", "/usr/lib/asterisk.before-labredes", "/etc/odbc.ini.before-labredes"]
-    assert host("take_over.sh", dpkg_query="exit 1") == kept
+    for name in ("etc/systemd/system/asterisk.service", "etc/logrotate.d/asterisk", "usr/sbin/asterisk"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "usr/lib/libasteriskssl.so.1").touch()
+    (tmp_path / "usr/lib/libasteriskssl.so").symlink_to("libasteriskssl.so.1")
+    assert host("take_over.sh", dpkg_query="exit 1") == [
+        "/etc/asterisk.before-labredes",
+        "/usr/lib/asterisk.before-labredes",
+        "/etc/odbc.ini.before-labredes",
+        "/etc/systemd/system/asterisk.service.before-labredes",
+    ]
+    programs = {path.name for path in (tmp_path / "usr/lib/asterisk.before-labredes").iterdir()}
+    assert programs == {"file", "asterisk", "libasteriskssl.so", "libasteriskssl.so.1"}
+    # logrotate reads every file of its directory.
+    assert [path.name for path in (tmp_path / "etc/logrotate.d").iterdir()] == ["asterisk"]
+    assert (tmp_path / "etc/asterisk.before-labredes/logrotate.d").read_text() == "etc/logrotate.d/asterisk"
     assert (tmp_path / "etc/asterisk.before-labredes/file").read_text() == "etc/asterisk"
     assert (tmp_path / "etc/asterisk.before-labredes.~1~/file").read_text() == "etc/asterisk.before-labredes"
     assert not (tmp_path / "usr/lib/asterisk").exists() and (tmp_path / "etc/odbc.ini").exists()

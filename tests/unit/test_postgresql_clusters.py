@@ -56,6 +56,7 @@ def fixture_known(tmp_path):
         ([{**OFFICE, "shared": True}], {}, "13/office shared"),
         ([{**OFFICE, "own": True, "shared": True}], {}, "13/office shared"),
         ([{**OFFICE, "status": "down", "server": SILENT}], {}, "13/office shared"),
+        ([{**MAIN, "server": {**MAIN["server"], "encodings": {"asterisk": "UTF8", "old": "LATIN1"}}}], {}, "13/main"),
         # It is starting.
         ([{**MAIN, "own": True, "server": None}], {}, "13/main"),
     ],
@@ -106,6 +107,13 @@ def test_cluster_of_the_port_keeps_the_records(known, clusters, description, exp
             {},
             True,
             "has other databases (invoices) and listens on 192.0.2.1, and would not any more; add that to postgresql_",
+        ),
+        # A cluster that was made without a locale.
+        (
+            [{**MAIN, "server": {**MAIN["server"], "encodings": {"asterisk": "SQL_ASCII", "postgres": "UTF8"}}}],
+            {},
+            True,
+            "has the database asterisk in the encoding SQL_ASCII; make it anew from a dump with `createdb --template",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 # Prints what on a host without the package labredes-asterisk is in the way of its user and its service: "process" with
-# the number and name of each that neither the service nor dpkg would stop, and "login" if the user can log in.
+# the number and name of each that neither the service nor dpkg would stop, "login" if the user can log in, and "purge"
+# if dpkg knows Debian's package, which may be removed already.
 ! dpkg-query --show labredes-asterisk > /dev/null 2>&1 || exit 0
 {
     grep -lsx asterisk /proc/[0-9]*/comm | cut -d/ -f3
@@ -13,3 +14,6 @@ getent passwd asterisk | while IFS=: read -r _ _ _ _ _ home shell; do
         echo login
     fi
 done
+case $(dpkg-query --show '--showformat=${db:Status-Status}' asterisk 2> /dev/null) in
+installed | config-files) echo purge ;;
+esac

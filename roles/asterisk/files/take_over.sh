@@ -1,4 +1,5 @@
-# Renames what another Asterisk has left and prints the new names. Each is kept once more if there is one already.
+# Renames what another Asterisk has left, or copies what is overwritten, and prints the new names. Each is kept once more if
+# there is one already.
 set -eu
 for path in /etc/asterisk /usr/lib/asterisk; do
     [ -e "$path" ] || continue
@@ -7,7 +8,22 @@ for path in /etc/asterisk /usr/lib/asterisk; do
     mv --no-target-directory --backup=numbered "$path" "$path.before-labredes"
     echo "$path.before-labredes"
 done
-if [ -s /etc/odbc.ini ] && ! grep -q 'Ansible managed' /etc/odbc.ini; then
-    cp --preserve --backup=numbered /etc/odbc.ini /etc/odbc.ini.before-labredes
-    echo /etc/odbc.ini.before-labredes
+# Beside its modules the program of `make install` and its libraries.
+if [ -d /usr/lib/asterisk.before-labredes ] && ! dpkg-query --search /usr/sbin/asterisk > /dev/null 2>&1; then
+    for path in /usr/sbin/asterisk /usr/lib/libasterisk*; do
+        [ ! -e "$path" ] || cp --preserve --no-dereference --backup=numbered "$path" /usr/lib/asterisk.before-labredes/
+    done
 fi
+foreign() {
+    [ -s "$1" ] && ! grep -q 'Ansible managed' "$1"
+}
+# Not beside the file, where logrotate would read it too.
+if [ -d /etc/asterisk.before-labredes ] && foreign /etc/logrotate.d/asterisk; then
+    cp --preserve --backup=numbered /etc/logrotate.d/asterisk /etc/asterisk.before-labredes/logrotate.d
+fi
+for path in /etc/odbc.ini /etc/systemd/system/asterisk.service; do
+    if foreign "$path"; then
+        cp --preserve --backup=numbered "$path" "$path.before-labredes"
+        echo "$path.before-labredes"
+    fi
+done

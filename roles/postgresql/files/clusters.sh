@@ -5,7 +5,8 @@ if grep -Eqs "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F]+:0000 0A " /proc/net/tcp /proc/
 command -v pg_lsclusters > /dev/null || exit 0
 query="SELECT json_build_object('listens', current_setting('listen_addresses'), 'databases',
     COALESCE((SELECT json_agg(datname ORDER BY datname) FROM pg_database
-              WHERE NOT datistemplate AND datname <> 'postgres'), '[]'))"
+              WHERE NOT datistemplate AND datname <> 'postgres'), '[]'),
+    'encodings', (SELECT json_object_agg(datname, pg_encoding_to_char(encoding)) FROM pg_database))"
 flag() { if "$@"; then echo true; else echo false; fi; }
 pg_lsclusters --no-header | while read -r version name at status owner data _; do
     etc=/etc/postgresql/$version/$name
