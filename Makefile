@@ -117,6 +117,10 @@ test-roles: tools ## Run the Molecule scenarios of single roles, each on a host 
 odd-hosts: tools ## Run site.yml on a host with databases of others, another Asterisk and odd settings
 	@pytest tests/odd_hosts
 
+.PHONY: platforms
+platforms: tools ## Set up and test an exchange on Debian 11, 12 and 13, or on PLATFORMS (half an hour; GIT)
+	@.venv/bin/python tests/tools/platforms.py $(PLATFORMS)
+
 .PHONY: docs
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py

@@ -10,7 +10,7 @@ import tempfile
 import debian
 from shell import CACHE, LabError, lock, log, run
 
-RELEASES = {"bullseye": "Debian 11", "bookworm": "Debian 12"}
+RELEASES = {"bullseye": "Debian 11", "bookworm": "Debian 12", "trixie": "Debian 13"}
 REPOSITORY = "localhost/labredes-lab"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3", "python3-apt"),
