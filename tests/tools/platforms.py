@@ -12,6 +12,7 @@ Prints a Markdown table with a row for each platform; exits with code 1 if one f
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import subprocess
@@ -75,8 +76,9 @@ class Platform:
 
     @property
     def name(self) -> str:
-        """Name of the lab host."""
-        return f"pbx-{self.distribution}-{self.release.replace('.', '-')}"
+        """Name of the lab host; of each checkout another one."""
+        checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+        return f"pbx-{self.distribution}-{self.release.replace('.', '-')}-{checkout}"
 
     def row(self) -> str:
         """The row of the table."""
