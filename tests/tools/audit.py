@@ -27,6 +27,8 @@ TOOLS = Path(sys.executable).parent
 POLICIES = {
     ("debian", "11"): "Hardened Ubuntu Server 20.04 LTS (version 5)",
     ("debian", "12"): "Hardened Debian 12 (version 2)",
+    # That for Debian 13 leaves out every client before OpenSSH 8.5.
+    ("debian", "13"): "Hardened Ubuntu Server 24.04 LTS (version 2)",
     ("ubuntu", "18.04"): "Hardened Ubuntu Server 18.04 LTS (version 4)",
     ("ubuntu", "20.04"): "Hardened Ubuntu Server 20.04 LTS (version 5)",
     ("ubuntu", "22.04"): "Hardened Ubuntu Server 22.04 LTS (version 6)",
