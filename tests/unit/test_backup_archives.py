@@ -31,6 +31,16 @@ PACK = f"""
   tasks:
     - ansible.builtin.include_role: {{name: labredes.pbx.backup, tasks_from: pack.yml}}
 """
+# The part of a restore that runs on the host.
+RESTORE = """
+- hosts: pbx
+  gather_facts: false
+  vars:
+    __backup_manifest: {release: 22.10.1}
+    backup_archive: /srv/a.tar
+  tasks:
+    - ansible.builtin.include_role: {name: labredes.pbx.backup, tasks_from: restore.yml}
+"""
 
 
 def start(directory: Path, playbook: Path, hosts: dict) -> subprocess.Popen:
@@ -243,3 +253,21 @@ def test_archive_is_checked_before_the_host_is_touched(tmp_path):
     output = run(tmp_path, rendering.ROOT / "playbooks/restore.yml", hosts)
     assert f"pbx2: {newest} is damaged" in output
     assert "unreachable=0 failed=1" in output
+
+
+def test_archive_of_another_release_is_refused(tmp_path):
+    """On the host, before anything is changed there."""
+    (tmp_path / "restore.yml").write_text(RESTORE)
+    (tmp_path / "bin").mkdir()
+    shown = tmp_path / "bin/dpkg-query"
+    shown.write_text('#!/bin/sh\ncat "$(dirname "$0")/version"\n')
+    shown.chmod(0o755)
+    told = {
+        "1:18.2.0+pbx.0123456789ab": "18.2.0; set backup_other_release=true to restore it all the same.",
+        "": "none; run site.yml first.",
+    }
+    for version, sentence in told.items():
+        (tmp_path / "bin/version").write_text(version)
+        output = run(tmp_path, tmp_path / "restore.yml", {"pbx1": {"ansible_connection": "local"}})
+        assert f"pbx1: /srv/a.tar is of Asterisk 22.10.1, and the host has {sentence}" in output, output
+        assert "changed=0" in output
