@@ -42,6 +42,12 @@ while time.time() < end:
     time.sleep(0.02)
 print(*("%.3f" % (arrived[key] - seen[key]) for key in arrived if key in seen))
 """
+# Prints how many records have been in the journal.
+WRITTEN = """
+import sqlite3
+journal = sqlite3.connect("/var/lib/labredes-cdr/journal.db")
+print(journal.execute("SELECT max(seq) FROM sqlite_sequence").fetchone()[0])
+"""
 
 
 @pytest.fixture
@@ -157,6 +163,23 @@ def test_frozen_database_loses_no_record(calls, on_lab):
     arrive(calls, 30)
 
 
+def test_dropped_packets_lose_no_record(calls, on_lab):
+    """As between an exchange and a database on another host; no call and no record waits for the server."""
+    table = "inet labredes_drop"
+    caller = calls[0](30)
+    assert within(10, lambda: calls[1]()[0] > 0)
+    on_lab(
+        f"nft add table {table} && nft add chain {table} out '{{ type filter hook output priority 0; }}' &&"
+        f" nft add rule {table} out oifname lo tcp dport 5432 drop"
+    )
+    try:
+        assert caller.wait(timeout=120) == 0
+        assert within(6, lambda: status(on_lab)["waiting"] >= 10), status(on_lab)
+    finally:
+        on_lab(f"nft delete table {table}")
+    arrive(calls, 30)
+
+
 def test_killed_forwarder_loses_and_doubles_no_record(calls, on_lab, without_cdr_pgsql):
     caller = calls[0](30)
     for _kill in range(4):
@@ -245,6 +268,24 @@ def test_damaged_journal_is_replaced_while_asterisk_runs(calls, on_lab, without_
     logged = on_lab("journalctl --unit=labredes-cdr --since=-2min --output=cat")
     assert "is damaged" in logged and "Asterisk has opened the journal" in logged, logged
     on_lab("rm /var/lib/labredes-cdr/*damaged*")
+
+
+def test_full_disk_of_the_journal_ends_no_call(calls, on_lab):
+    """Records reach PostgreSQL from Asterisk itself, and by the journal again once there is space."""
+    place = "/var/lib/labredes-cdr"
+    stop, start = "systemctl stop asterisk labredes-cdr", "systemctl start labredes-cdr asterisk"
+    on_lab(f"{stop}; mount -t tmpfs -o size=1m tmpfs {place}; {start}; asterisk -rx 'core waitfullybooted'", seconds=60)
+    try:
+        on_lab(f"dd if=/dev/zero of={place}/fill bs=4k 2>/dev/null || true")
+        assert calls[0](10).wait(timeout=60) == 0
+        arrive(calls, 10)
+        assert "has only 0 MB left" in on_lab("journalctl --unit=labredes-cdr --since=-1min --output=cat")
+        on_lab(f"rm {place}/fill")
+        assert calls[0](5).wait(timeout=60) == 0
+        arrive(calls, 15)
+        assert int(on_lab(f"python3 -c '{WRITTEN}'")) >= 5
+    finally:
+        on_lab(f"{stop}; umount {place}; {start}; asterisk -rx 'core waitfullybooted'", seconds=60)
 
 
 def test_changed_file_is_put_right_and_check_mode_is_truthful(lab_directory, on_lab):
