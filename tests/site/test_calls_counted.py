@@ -228,6 +228,22 @@ def test_call_through_the_menu_is_one_with_its_wait(telephones, calls):
     assert waited - 2 <= found[6] <= waited + 1 and 1 <= found[7] <= 3, (waited, found)
 
 
+def test_transfer_behind_the_menu_has_the_second_number(telephones, desk, calls, records):
+    department, third = desk.phone("6003"), desk.phone("6002")
+    caller = telephones.dial("6001", "11888", talking=False)
+    assert caller.hears("vm-enter-num-to-call", seconds=15, whole=False), caller
+    caller.media.press("3", wait=False)
+    assert desk.until(lambda: department.call and department.call.confirmed, 20)
+    desk.talk(TALK)
+    transferred(desk, department, "6002")
+    assert desk.until(lambda: third.call and third.call.confirmed)
+    desk.talk(TALK)
+    desk.hang_up(third)
+    (found,) = calls()
+    assert found[:6] == ("6001", "11888", "menu 11888, transfer", "6003", "6002", "ANSWERED"), found
+    assert [row["dst"] for row in records(2)] == ["11888", "6002"]
+
+
 def test_each_participant_of_a_conference_is_a_call(desk, calls):
     first, second = desk.phone("6001"), desk.phone("6002")
     for phone in (first, second):

@@ -57,6 +57,17 @@ WAYS = {
         [(0, 1, 1, "6001", "11888", "PJSIP/6001-a1", "PJSIP/6003-a2", "Dial", "", 17, 17, "ANSWERED", 12)],
         ("6001", "11888", "menu 11888", "6003", None, "ANSWERED", 12, 5),
     ),
+    "menu without a choice": (
+        [(0, 1, 1, "6001", "11888", "PJSIP/6001-a1", "", "Hangup", "", 30, 30, "ANSWERED")],
+        ("6001", "11888", "menu 11888", None, None, "SERVICE", 0, 0),
+    ),
+    "transfer behind a menu": (
+        [
+            (0, 1, 1, "6001", "11888", "PJSIP/6001-a1", "PJSIP/6003-a2", "Dial", "", 17, 17, "ANSWERED", 12),
+            (17, 1, 1, "6001", "6002", "PJSIP/6001-a1", "PJSIP/6002-a3", "Dial", "", 4, 4, "ANSWERED"),
+        ],
+        ("6001", "11888", "menu 11888, transfer", "6003", "6002", "ANSWERED", 12, 9),
+    ),
     "conference": (
         [(0, 1, 1, "6001", "6000", "PJSIP/6001-a1", "", "ConfBridge", "6000,exchange_bridge", 30, 29, "ANSWERED")],
         ("6001", "6000", "conference 6000", None, None, "CONFERENCE", 1, 29),
@@ -115,6 +126,8 @@ WAYS = {
         ("6001", "6002", "", "6002", None, "ANSWERED", 4, 5),
     ),
 }  # fmt: skip
+# The context in which a caller's record ends who has dialled the menu, by its last application.
+MENU = {"Dial": "department", "VoiceMail": "department"}
 CALL = "SELECT caller, dialled, through, answered_by, transferred_to, result, waiting, talking FROM calls ORDER BY at"
 
 
@@ -129,7 +142,13 @@ def write(server, rows: list, begin: int = 0) -> None:
             (
                 *(records.BEGIN + begin + seconds, f"pbx1-{begin}.{uniqueid}"),
                 *("" if linkedid is None else f"pbx1-{begin}.{linkedid}", src, dst, channel, dstchannel, app, data),
-                *(duration, billsec, disposition, number, "call-centres" if dst == "11888" else "from-internal"),
+                *(
+                    duration,
+                    billsec,
+                    disposition,
+                    number,
+                    MENU.get(app, "call-centres") if dst == "11888" else "from-internal",
+                ),
                 *(records.BEGIN + begin + second for second in connected),
                 *[None] * (2 - len(connected)),
             ),

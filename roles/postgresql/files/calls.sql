@@ -21,9 +21,9 @@ CROSS JOIN LATERAL (
     min(r.answered) FILTER (WHERE r.lastapp = 'VoiceMail') AS recording,
     min(r.answered) FILTER (WHERE r.disposition = 'ANSWERED' AND r.channel ~ '^PJSIP/') AS served,
     to_timestamp(min(r.connected)) AT TIME ZONE 'UTC' AS connected,
-    min('menu ' || r.dst) FILTER (WHERE r.dcontext = 'call-centres') AS menu,
+    min('menu ' || r.dst) FILTER (WHERE r.dcontext IN ('call-centres', 'department')) AS menu,
     min('forward') FILTER (
-      WHERE r.uniqueid = f.uniqueid AND r.dst = f.dst AND r.lastapp = 'Dial' AND r.dcontext <> 'call-centres'
+      WHERE r.uniqueid = f.uniqueid AND r.dst = f.dst AND r.lastapp = 'Dial' AND r.dcontext NOT IN ('call-centres', 'department')
       AND r.phone <> f.dst AND (r.sequence = f.sequence OR f.disposition <> 'ANSWERED')) AS forward,
     min('queue ' || split_part(r.lastdata, ',', 1)) FILTER (WHERE r.lastapp = 'Queue') AS queue,
     min('conference ' || split_part(r.lastdata, ',', 1)) FILTER (WHERE r.lastapp = 'ConfBridge') AS conference,
