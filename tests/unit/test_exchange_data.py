@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import tarfile
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.common.text.converters import to_bytes
-from ansible_collections.labredes.pbx.plugins.module_utils import exchange_data
+from ansible_collections.labredes.pbx.plugins.module_utils import exchange_archive, exchange_data
 from ansible_collections.labredes.pbx.plugins.modules import exchange_backup, exchange_restore
+from exchange_host import Host, message
 from records import JOURNAL
 
 # Writes as Asterisk does, which waits for no lock: a commit that fails is rolled back.
@@ -37,72 +37,6 @@ while time.time() < end:
     time.sleep(0.002)
 print(failed)
 """
-
-
-def message(place: Path, name: str, identity: str, sound: bytes = b"sound") -> None:
-    """A message in a folder."""
-    place.mkdir(parents=True, exist_ok=True)
-    (place / f"{name}.txt").write_text(f"[message]\norigtime=1600000000\nmsg_id={identity}\n")
-    (place / f"{name}.wav").write_bytes(sound + identity.encode())
-
-
-class Host:
-    """The directories and databases of an exchange."""
-
-    def __init__(self, directory: Path):
-        self.directory = directory
-        self.spool, self.mail = directory / "spool", directory / "spool/voicemail"
-        self.astdb, self.journal = directory / "astdb.sqlite3", directory / "journal.db"
-        self.mail.mkdir(parents=True)
-        (directory / "sounds").mkdir()
-        with contextlib.closing(sqlite3.connect(self.astdb)) as database:
-            database.execute("CREATE TABLE astdb (key VARCHAR(256), value VARCHAR(256), PRIMARY KEY(key))")
-        columns = ", ".join(f'"{name}" TEXT' for name in JOURNAL["columns"])
-        with contextlib.closing(sqlite3.connect(self.journal)) as database:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute(f'CREATE TABLE "{JOURNAL["table"]}" (AcctId INTEGER PRIMARY KEY AUTOINCREMENT, {columns})')
-            database.execute(
-                "CREATE TABLE rejected (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT, error TEXT, record TEXT)"
-            )
-        (directory / "key").write_text(f"key of {directory.name}")
-        (directory / "hostkey").write_text(f"host key of {directory.name}")
-
-    def options(self) -> dict:
-        """What both modules take."""
-        return {
-            "trees": {"voicemail": str(self.mail), "monitor": str(self.spool / "monitor"),
-                      "sounds": str(self.directory / "sounds")},
-            "astdb": str(self.astdb),
-            "journal": str(self.journal),
-        }  # fmt: skip
-
-    def put(self, key: str, value: str) -> None:
-        """Set a value of Asterisk's database."""
-        with contextlib.closing(sqlite3.connect(self.astdb)) as database, database:
-            database.execute("INSERT OR REPLACE INTO astdb VALUES (?, ?)", (key, value))
-
-    def values(self) -> dict:
-        """The values of Asterisk's database."""
-        with contextlib.closing(sqlite3.connect(self.astdb)) as database:
-            return dict(database.execute("SELECT key, value FROM astdb"))
-
-    def query(self, statement: str, *values: object) -> list:
-        """A statement on the journal."""
-        with contextlib.closing(sqlite3.connect(self.journal, timeout=10)) as database, database:
-            database.text_factory = bytes
-            return database.execute(statement, values).fetchall()
-
-    def wait(self, uniqueid: str, caller: bytes = b"Ana") -> None:
-        """A record that waits in the journal."""
-        self.query(
-            f'INSERT INTO "{JOURNAL["table"]}" (uniqueid, sequence, clid) VALUES (?, 1, CAST(? AS TEXT))',
-            uniqueid,
-            caller,
-        )
-
-    def files(self) -> dict:
-        """The files below the spool with their contents."""
-        return {name: (self.spool / name).read_bytes() for name in exchange_data.files_below(self.spool)}
 
 
 @pytest.fixture
@@ -314,7 +248,7 @@ def test_files_of_the_package_and_of_the_moment_are_left_out(old, save, monkeypa
 
 def test_message_that_moves_meanwhile_is_there_once(old, save, monkeypatch, tmp_path):
     box = old.mail / "from-internal/6001"
-    real, calls = exchange_backup.listing, []
+    real, calls = exchange_archive.listing, []
 
     def listing(directory):
         found = real(directory)
@@ -324,11 +258,31 @@ def test_message_that_moves_meanwhile_is_there_once(old, save, monkeypatch, tmp_
         calls.append(found)
         return found
 
-    monkeypatch.setattr(exchange_backup, "listing", listing)
+    monkeypatch.setattr(exchange_archive, "listing", listing)
     save(old)
     with tarfile.open(tmp_path / "out/exchange.tar") as archive:
         names = [name for name in archive.getnames() if name.endswith(".txt")]
     assert names == [f"voicemail/from-internal/6001/Old/msg000{number}.txt" for number in (0, 1)]
+
+
+def test_two_backups_at_a_time_have_every_message(old, tmp_path):
+    """That of the controller and the copy off the site hold a mailbox in the same place."""
+    box = old.mail / "from-internal/6001"
+    for number in range(10, 40):
+        message(box / "INBOX", f"msg{number:04}", str(number))
+    expected = len(list(box.rglob("*.txt")))
+    begin = Barrier(2)
+
+    def back_up(name: str) -> int:
+        with tarfile.open(tmp_path / name, "w") as archive:
+            begin.wait()
+            for _time in range(5):
+                exchange_archive.add_voicemail(archive, str(old.mail))
+        with tarfile.open(tmp_path / name) as archive:
+            return sum("/6001/" in member and member.endswith(".txt") for member in archive.getnames())
+
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(back_up, ("a.tar", "b.tar"))) == [5 * expected] * 2
 
 
 def test_recording_that_grows_or_shrinks_is_whole_in_the_tar(tmp_path):
@@ -338,7 +292,7 @@ def test_recording_that_grows_or_shrinks_is_whole_in_the_tar(tmp_path):
         with tarfile.open(tmp_path / "x.tar", "w") as archive, path.open("rb") as stream:
             member = archive.gettarinfo(arcname="talk.wav", fileobj=stream)
             path.write_bytes(change)
-            archive.addfile(member, exchange_backup.Exactly(stream, member.size))
+            archive.addfile(member, exchange_archive.Exactly(stream, member.size))
             archive.add(__file__, "next")
         with tarfile.open(tmp_path / "x.tar") as archive:
             assert archive.getnames() == ["talk.wav", "next"]
