@@ -11,7 +11,7 @@ IMAGE := .venv/bin/python container/container.py
 # podman with both of its runtimes (which of them works depends on the machine) and its network;
 # what makes images, unpacks Debian's sources, and calls.
 PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev openssh-client git sip-tester \
-  baresip-core age ca-certificates chromium fonts-liberation gnupg iproute2 lua5.2 nftables postgresql procps
+  baresip-core age ca-certificates chromium fonts-liberation gnupg iproute2 lua5.2 nftables postgresql procps restic
 
 # Taken as they are written, dollars and quotes included.
 export LAB_CMD := $(value CMD)
@@ -165,6 +165,10 @@ audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interr
 .PHONY: bench
 bench: tools ## Measure a first and a second run and 200 calls; fail where a limit is missed
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py
+
+.PHONY: bench-records
+bench-records: tools ## Measure whether the journal of call records slows calls, and how soon records arrive, on the lab host
+	@.venv/bin/python tests/tools/bench_records.py
 
 .PHONY: bench-events
 bench-events: tools ## Measure whether the events service slows calls, and how soon the page shows them, on the lab host

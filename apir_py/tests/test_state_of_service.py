@@ -327,6 +327,19 @@ async def test_metrics_tell_which_call_records_wait(certificate, tmp_path):
         assert "call_records" not in (await service.get("/metrics"))[1]
 
 
+async def test_metrics_tell_when_the_last_copy_was_made(certificate, tmp_path):
+    path = tmp_path / "status.json"
+    async with running(certificate, copies_status=str(path)) as (_, service):
+        assert "_copy_" not in (await service.get("/metrics"))[1]
+        path.write_text('{"since": 5, "copied": 1790000000, "problem": "Restic check ended with 1."}')
+        text = (await service.get("/metrics"))[1]
+        assert "\napir_py_copy_timestamp_seconds 1790000000\n" in text
+        assert "\napir_py_copy_checked_timestamp_seconds 0\n" in text
+        assert "\napir_py_copy_failed 1\n" in text
+        path.write_text("[]")
+        assert "_copy_" not in (await service.get("/metrics"))[1]
+
+
 async def test_metrics_tell_the_state(certificate):
     async with running(certificate) as (ami, service):
         agent = ami.pbx.log_in("6001")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -85,3 +86,38 @@ def test_archive_gives_back_what_was_lost_and_nothing_twice(data, on_lab, lab_di
     assert owner.hears("vm-password"), owner
     owner.media.press(PIN + "#")
     assert owner.hears("vm-youhave"), owner
+
+
+def test_copy_off_the_site_gives_back_what_was_lost(data, on_lab, lab_directory, tmp_path):
+    """The exchange makes it by itself; the repository is a directory of the host."""
+    variables = tmp_path / "restic.yml"
+    variables.write_text(json.dumps({"backup_restic_repository": "/srv/copies", "backup_restic_keep": {"last": 1}}))
+    restic = ["-e", f"@{variables}"]
+    try:
+        made = play(lab_directory, "--tags=restic", *restic, playbook="site.yml")
+        assert made.returncode == 0, made.stdout[-3000:]
+        assert "labredes-restic.timer" in on_lab("systemctl list-timers --no-legend labredes-restic.timer")
+        before = exchange_state.of(on_lab)
+        on_lab("systemctl start labredes-restic", seconds=60)
+        logged = on_lab("journalctl --unit=labredes-restic --output=cat")
+        assert "and 3 messages." in logged, logged
+        assert on_lab("stat -c '%U %a' /etc/labredes-restic/secrets.json") == "root 600\n"
+        # A second run changes nothing, and finds the copy.
+        again = play(lab_directory, "--tags=restic,verify", *restic, playbook="site.yml")
+        assert again.returncode == 0 and changes(again.stdout) == 0, again.stdout[-3000:]
+        on_lab(CLEAR)
+        fetched = run(lab_directory, "restic_fetch.yml", *restic)
+        assert "is the copy latest, with" in " ".join(fetched.split()), fetched
+        restored = run(lab_directory, "restore.yml")
+        assert "200 call records added" in " ".join(restored.split()), restored
+        assert exchange_state.of(on_lab) == before
+        # A copy that fails is seen.
+        on_lab("rm -r /srv/copies; systemctl start labredes-restic 2>/dev/null || true", seconds=60)
+        assert on_lab("systemctl is-failed labredes-restic") == "failed\n"
+        on_lab(r"sed -i -E 's/(\"(copied|checked)\": )[0-9]+/\1 5/g' /var/lib/labredes-restic/status.json")
+        old = play(lab_directory, "--tags=verify", *restic, playbook="site.yml")
+        assert "the last copy off the site was made and checked: 1970-01-01 00:00 UTC" in " ".join(old.stdout.split())
+    finally:
+        gone = play(lab_directory, "--tags=restic", playbook="site.yml")
+        on_lab("rm -rf /srv/copies; systemctl reset-failed labredes-restic 2>/dev/null || true")
+    assert gone.returncode == 0 and "restic" not in on_lab("ls /etc /etc/systemd/system /var/lib /usr/local/lib")

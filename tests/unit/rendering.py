@@ -59,6 +59,7 @@ SET_BY_TASKS = {
     "asterisk_deb": "/tmp/labredes-asterisk.deb",
     "asterisk_deb_version": "1:22.10.1+pbx.0123456789ab",
     "__sshd_ports": [22, 3524],
+    "__backup_own_certificate": False,
     "__postgresql_listed": {
         "stdout_lines": [
             "true",

@@ -262,11 +262,11 @@ def test_archive_of_another_release_is_refused(tmp_path):
     shown = tmp_path / "bin/dpkg-query"
     shown.write_text('#!/bin/sh\ncat "$(dirname "$0")/version"\n')
     shown.chmod(0o755)
-    told = {
+    expected = {
         "1:18.2.0+pbx.0123456789ab": "18.2.0; set backup_other_release=true to restore it all the same.",
         "": "none; run site.yml first.",
     }
-    for version, sentence in told.items():
+    for version, sentence in expected.items():
         (tmp_path / "bin/version").write_text(version)
         output = run(tmp_path, tmp_path / "restore.yml", {"pbx1": {"ansible_connection": "local"}})
         assert f"pbx1: /srv/a.tar is of Asterisk 22.10.1, and the host has {sentence}" in output, output

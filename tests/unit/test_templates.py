@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -35,6 +36,8 @@ LATER_THAN_SYSTEMD_237 = {
 UNSIGNED = {"/etc/issue", "/etc/issue.net"}
 # Read by a program that takes the first line.
 UNSIGNED |= {"/etc/labredes-events/ami_secret", "/etc/labredes-events/database_password"}
+# JSON, which has no comments.
+UNSIGNED |= {"/etc/labredes-restic/settings.json", "/etc/labredes-restic/secrets.json"}
 # Keywords that sshd_config may contain more than once.
 REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
 NOT_IN_OPENSSH_76 = {
@@ -159,6 +162,11 @@ def ini(text: str, _system: str) -> None:
     parser = configparser.ConfigParser(strict=True, interpolation=None)
     parser.read_string(text)
     assert parser.sections()
+
+
+def as_json(text: str, _system: str) -> None:
+    """An object."""
+    assert isinstance(json.loads(text), dict)
 
 
 def pgpass(text: str, _system: str) -> None:
@@ -337,6 +345,7 @@ CHECKERS = {
     r"/etc/odbc\.ini": ini,
     r"/etc/labredes-events/service\.ini": ini,
     r"/etc/labredes-events/[a-z_]+": words,
+    r"/etc/labredes-restic/[a-z]+\.json": as_json,
     r"/etc/labredes-cdr/cdr\.conf": ini,
     r"/etc/labredes-cdr/pgpass": pgpass,
     r"/etc/systemd/[a-z]+\.conf\.d/[0-9a-z-]+\.conf": systemd_conf,

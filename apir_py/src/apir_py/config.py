@@ -60,7 +60,7 @@ class Config:
     names: what to show for a number or a queue. phones: number, and whether a browser may be this phone. agents: number
     and name. queues: name and number. phone: URL of Asterisk's WebSocket for SIP, empty without a phone in the browser.
     state_directory: empty if nothing is to be kept. records_status: empty if nothing forwards call
-    records. database: None without call records.
+    records. copies_status: empty if nothing copies the exchange. database: None without call records.
     """
 
     exchange: Settings
@@ -84,6 +84,7 @@ class Config:
     phone: str = ""
     state_directory: str = ""
     records_status: str = ""
+    copies_status: str = ""
     language: str = "es"
     names: dict[str, str] = field(default_factory=dict)
     phones: dict[str, bool] = field(default_factory=dict)
@@ -142,6 +143,7 @@ def read_config(path: str) -> Config:
         phone=server.checked("phone", "", _websocket),
         state_directory=server.checked("state_directory", "", _directory),
         records_status=server.text("records_status", ""),
+        copies_status=server.text("copies_status", ""),
         language=server.matching("language", "es", re.compile("[a-z]{2,3}"), "a language such as es or en"),
         names=lists["names"].numbers(_name, any_key=True),
         phones=lists["phones"].numbers(_is_webrtc),

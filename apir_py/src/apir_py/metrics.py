@@ -137,6 +137,29 @@ def of_records(path: str) -> list[Metric]:
         return []
 
 
+def of_copies(path: str) -> list[Metric]:
+    """When the last copy off the site was made and checked, as its program writes it; nothing where none is made."""
+    try:
+        status = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [
+            Metric(f"apir_py_{name}", "gauge", text, {(): float(value)})
+            for name, text, value in (
+                (
+                    "copy_timestamp_seconds",
+                    "When the last copy off the site was made, in seconds since 1970, 0 for never",
+                    status.get("copied", 0),
+                ),
+                ("copy_checked_timestamp_seconds", "When it was checked", status.get("checked", 0)),
+                ("copy_failed", "Whether the last attempt failed", bool(status.get("problem"))),
+            )
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        log.warning("%s: no status of the copies: %s", path, error)
+        return []
+
+
 def count_states(items: list[Item], states: tuple[str, ...]) -> dict[Labels, float]:
     """How many items are in each state."""
     counts = dict.fromkeys(states, 0)

@@ -25,7 +25,7 @@ from apir_py.door import Door, Entry
 from apir_py.event import printable
 from apir_py.files import file_routes
 from apir_py.hub import MESSAGES, SESSION_ENDED, Client, Hub
-from apir_py.metrics import Metric, certificate_ends, of_certificate, of_records, of_state, written
+from apir_py.metrics import Metric, certificate_ends, of_certificate, of_copies, of_records, of_state, written
 from apir_py.passwords import NOBODY, verify
 from apir_py.sip_proxy import HEARTBEAT, LARGEST_MESSAGE, PROTOCOL, Phone, SipProxy
 from apir_py.state import Model
@@ -404,6 +404,7 @@ class Service:
             *(of_certificate(self.certificate_ends) if self.certificate_ends else []),
             *(of_state(hub.model) if hub.known else []),
             *(of_records(self.config.records_status) if self.config.records_status else []),
+            *(of_copies(self.config.copies_status) if self.config.copies_status else []),
         ]
         return web.Response(text=written(metrics), content_type="text/plain")
 
