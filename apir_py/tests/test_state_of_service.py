@@ -318,9 +318,10 @@ async def test_metrics_tell_which_call_records_wait(certificate, tmp_path):
     path = tmp_path / "status.json"
     async with running(certificate, records_status=str(path)) as (_, service):
         assert "call_records" not in (await service.get("/metrics"))[1]
-        path.write_text('{"waiting": 3, "oldest_seconds": 1.5, "rejected": 1, "problem": ""}')
+        path.write_text('{"waiting": 3, "waiting_events": 20, "oldest_seconds": 1.5, "rejected": 1, "problem": ""}')
         text = (await service.get("/metrics"))[1]
         assert "\napir_py_call_records_waiting 3\n" in text
+        assert "\napir_py_call_records_events_waiting 20\n" in text
         assert "\napir_py_call_records_oldest_seconds 1.5\n" in text
         assert "\napir_py_call_records_rejected 1\n" in text
         path.write_text("[")

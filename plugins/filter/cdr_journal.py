@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filter cdr_journal: how the journal of call records keeps the columns of their table."""
+"""Filters cdr_journal and cel_journal: how the journal keeps the columns of call records and of channel events."""
 
 from __future__ import annotations
 
@@ -26,6 +26,46 @@ TEXTS = {
     "uniqueid",
     "userfield",
 }
+# Channel events (CEL): the columns that cel_pgsql knows, with their type in PostgreSQL, and how cel_sqlite3_custom
+# names them in releases of either kind. As text, since Asterisk cuts none of them.
+EVENTS = {
+    "eventtype": ("text", "eventtype", "eventtype"),
+    "eventtime": ("timestamp", "eventtime", "eventtime(double)"),
+    "userdeftype": ("text", "userdeftype", "userdeftype"),
+    "cid_name": ("text", "CALLERID(name)", "name"),
+    "cid_num": ("text", "CALLERID(num)", "num"),
+    "cid_ani": ("text", "CALLERID(ANI)", "ani"),
+    "cid_rdnis": ("text", "CALLERID(RDNIS)", "rdnis"),
+    "cid_dnid": ("text", "CALLERID(DNID)", "dnid"),
+    "exten": ("text", "CHANNEL(exten)", "exten"),
+    "context": ("text", "CHANNEL(context)", "context"),
+    "channame": ("text", "CHANNEL(channame)", "channame"),
+    "appname": ("text", "CHANNEL(appname)", "appname"),
+    "appdata": ("text", "CHANNEL(appdata)", "appdata"),
+    "amaflags": ("int", "CHANNEL(amaflags)", "amaflags"),
+    "accountcode": ("text", "CHANNEL(accountcode)", "accountcode"),
+    "peeraccount": ("text", "CHANNEL(peeraccount)", "peeraccount"),
+    "uniqueid": ("text", "CHANNEL(uniqueid)", "uniqueid"),
+    "linkedid": ("text", "CHANNEL(linkedid)", "linkedid"),
+    "userfield": ("text", "CHANNEL(userfield)", "userfield"),
+    "peer": ("text", "BRIDGEPEER", "peer"),
+    "extra": ("text", "eventextra", "eventextra"),
+}
+
+
+def cel_journal(name):
+    """The same as cdr_journal() for channel events, and the ``types`` of the columns in PostgreSQL."""
+    return {
+        "table": _table(name, EVENTS),
+        "columns": list(EVENTS),
+        "types": {column: kind for column, (kind, _value, _field) in EVENTS.items()},
+        "values": [f"'${{{value}}}'" for _kind, value, _field in EVENTS.values()],
+        "fields": [field for _kind, _value, field in EVENTS.values()],
+    }
+
+
+def _table(name, columns):
+    return "{}_{}".format(name, hashlib.sha256(",".join(columns).encode()).hexdigest()[:8])
 
 
 def cdr_journal(columns):
@@ -36,9 +76,8 @@ def cdr_journal(columns):
     one that it knows until it reads its file again.
     """
     names = [name for name, kind in columns.items() if "serial" not in str(kind)]
-    digest = hashlib.sha256(",".join(names).encode()).hexdigest()[:8]
     return {
-        "table": f"cdr_{digest}",
+        "table": _table("cdr", names),
         "columns": names,
         "values": [_value(name) for name in names],
         "fields": [_field(name) for name in names],
@@ -59,8 +98,8 @@ def _field(name):
 
 
 class FilterModule:
-    """Registers the filter."""
+    """Registers the filters."""
 
     def filters(self):
         """The filters by name."""
-        return {"cdr_journal": cdr_journal}
+        return {"cdr_journal": cdr_journal, "cel_journal": cel_journal}

@@ -28,8 +28,16 @@ class CdrJournal:
         """Delete the records whose accountcode begins so."""
         self._sum('DELETE FROM "{}" WHERE accountcode LIKE ?', lambda _name: (account + "%",))
 
-    def _sum(self, statement, values):
-        """Run a statement for each table of records; returns the sum of its answers."""
+    def events(self, channels):
+        """The number of channel events that wait whose channel begins so."""
+        return self._sum('SELECT COUNT(*) FROM "{}" WHERE channame LIKE ?', lambda _name: (channels + "%",), "cel_")
+
+    def remove_events(self, channels):
+        """Delete the channel events whose channel begins so."""
+        self._sum('DELETE FROM "{}" WHERE channame LIKE ?', lambda _name: (channels + "%",), "cel_")
+
+    def _sum(self, statement, values, kind="cdr_"):
+        """Run a statement for each table of a kind; returns the sum of its answers."""
         if not self.path:
             return 0
         try:
@@ -39,7 +47,7 @@ class CdrJournal:
                 names = [
                     name
                     for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-                    if name.startswith("cdr_")
+                    if name.startswith(kind)
                 ]
                 total = 0
                 for name in names:

@@ -101,10 +101,10 @@ def copy_journal(source, target):
 
 
 def tables(connection, schema="main"):
-    """The tables of records in a journal, and that of the rejected ones, as (name, statement that creates it)."""
+    """The tables of records and events in a journal, and that of the rejected ones, as (name, statement of SQL)."""
     rows = connection.execute(
         f"SELECT name, sql FROM {schema}.sqlite_master WHERE type = 'table'"
-        " AND (name LIKE 'cdr!_%' ESCAPE '!' OR name = 'rejected') ORDER BY rowid"
+        " AND (name LIKE 'cdr!_%' ESCAPE '!' OR name LIKE 'cel!_%' ESCAPE '!' OR name = 'rejected') ORDER BY rowid"
     )
     return [(name.decode(), statement.decode()) for name, statement in rows.fetchall()]
 

@@ -13,10 +13,14 @@ class DumpError(Exception):
     """What is wrong, as one sentence without its full stop."""
 
 
-class Records(io.RawIOBase):
-    """The rows of a table in a dump, as COPY writes them, while they are read."""
+class MissingTableError(DumpError):
+    """The dump has no such table."""
 
-    def __init__(self, path, table):
+
+class Records(io.RawIOBase):
+    """The rows of a table in a dump, as COPY writes them, while they are read; date: the column with their time."""
+
+    def __init__(self, path, table, date="calldate"):
         super().__init__()
         # To /dev/stdout, since "-" was no name for it before PostgreSQL 12.
         command = ["pg_restore", "--data-only", "--table=" + table, "--file=/dev/stdout", path]
@@ -32,8 +36,8 @@ class Records(io.RawIOBase):
                 break
         else:
             self.finish()
-            raise DumpError(f"the dump has no table {table}")
-        self.date = self.columns.index("calldate")
+            raise MissingTableError(f"the dump has no table {table}")
+        self.date = self.columns.index(date)
 
     def readable(self):
         """It can be read."""

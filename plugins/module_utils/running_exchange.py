@@ -25,6 +25,7 @@ LISTS = (
     ("queue {}, member", "queue show", MEMBER, QUEUE),
     ("agent", "agent show all", r"^(?P<name>\d+) ", None),
     ("mailbox", "voicemail show users", MAILBOX, None),
+    ("record of channel events by", "cel show status", r"^CEL Event Subscriber: (?P<name>CEL sqlite3 .+)$", None),
     ("conference bridge", "confbridge show profile bridges", r"^(?P<name>exchange_\S+)$", None),
     ("conference user", "confbridge show profile users", r"^(?P<name>exchange_\S+)$", None),
 )

@@ -19,7 +19,9 @@ options:
     description:
       - The files. Each has C(name), its path, relative to O(directory). It may have C(reload), the module that reads
         the file again, without which it is only read when Asterisk starts, and C(also), a list of other paths that
-        the module reads then, such as a certificate. Other keys are ignored.
+        the module reads then, such as a certificate. With C(restart) the module reads it when it is loaded, and
+        a change needs a restart. A file with C(loads) is a part of modules.conf, which names the modules of that
+        dictionary where their value is true; they are loaded and unloaded without a restart. Other keys are ignored.
     type: list
     elements: dict
     required: true
@@ -46,12 +48,17 @@ EXAMPLES = r"""
       - {name: modules.conf}
       - {name: queues.conf, reload: app_queue}
       - {name: http.conf, reload: http, also: [/etc/ssl/pbx/certificate.pem]}
+      - {name: modules_cel.conf, loads: {cel_sqlite3_custom: true}}
 """
 
 RETURN = r"""
 action: {description: "C(started), C(restarted), C(reloaded) or empty.", returned: success, type: str}
 files: {description: The files that Asterisk had not read., returned: success, type: list, elements: str}
-modules: {description: The modules that were reloaded., returned: success, type: list, elements: str}
+modules:
+  description: The modules that were loaded, reloaded or unloaded.
+  returned: success
+  type: list
+  elements: str
 """
 
 import os
@@ -60,6 +67,7 @@ import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, cli
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, socket_state, unit_state
 
@@ -137,6 +145,19 @@ class Service:
         if "reloaded successfully" not in answer or errors:
             raise AsteriskError(f"Asterisk did not take its new files: {' '.join(answer.split())}{errors}")
 
+    def has(self, name):
+        """Whether a module runs."""
+        shown = cli(f"module show like {name}", self.seconds)
+        return re.search(rf"(?m)^{name}\.so .*(?<!Not )Running", shown) is not None
+
+    def switch(self, name, wanted):
+        """Load or unload a module."""
+        answer = cli(f"module {'load' if wanted else 'unload'} {name}", self.seconds)
+        time.sleep(LOGGED)
+        errors = self.errors()
+        if self.has(name) != wanted or errors:
+            raise AsteriskError(f"Asterisk did not take its new files: {' '.join(answer.split())}{errors}")
+
     def errors(self, every=False):
         """What Asterisk has logged since the beginning: errors of its configuration, or every error."""
         try:
@@ -189,29 +210,46 @@ def apply(module):
     if active and not module.check_mode:
         cli("core waitfullybooted", service.seconds)
     unread = files.unread(state) if active else []
+    loads = {name: boolean(on) for item in configuration.values() for name, on in item.get("loads", {}).items()}
+    loads = {name: wanted for name, wanted in loads.items() if active and service.has(name) != wanted}
+    # A module that is loaded reads its files then, and what names it has been followed.
+    unread = [
+        path
+        for path in unread
+        if readers[path] not in loads and not (path in configuration and "loads" in configuration[path])
+    ]
     # In the order of the files: a mailbox is not reported to a phone that is not there yet.
     order = [*readers.values(), "logger"]
-    modules = {readers[path] for path in unread}
+    restart = [path for path, item in configuration.items() if boolean(item.get("restart", False))]
+    modules = {None if path in restart else readers[path] for path in unread}
     if not os.path.exists(service.log):
         modules.add("logger")
     missing = [path for path in module.params["directories"] if not os.path.isdir(path)]
     if not active or new_unit or missing or None in modules:
         action, reloads = "restarted" if active else "started", []
     else:
-        action, reloads = "reloaded" if modules else "", sorted(modules, key=order.index)
+        action, reloads = "reloaded" if modules or loads else "", sorted(modules, key=order.index)
+    if action != "reloaded":
+        loads = {}
     if not module.check_mode:
         if action in ("started", "restarted"):
             if new_unit:
                 module.run_command(["systemctl", "daemon-reload"], check_rc=True)
             service.restart()
             state = service_state()
+        for name in filter(loads.get, loads):
+            service.switch(name, True)
         for name in reloads:
             read = [path for path in readers if readers[path] == name]
             for path in set(read).intersection(configuration):
                 files.touch(path)
             service.reload(name)
             files.save(state, read)
+        # After the reload of what gives it work: cel.conf, which ends the events.
+        for name in [name for name, wanted in loads.items() if not wanted]:
+            service.switch(name, False)
         files.save(state, readers)
+    reloads = [*loads, *reloads]
     diff = {"prepared": f"asterisk.service: {' '.join([action, *reloads])}\n"} if action else {}
     return {"changed": bool(action), "action": action, "files": unread, "modules": reloads, "diff": diff}
 

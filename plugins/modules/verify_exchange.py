@@ -32,6 +32,7 @@ options:
   talk: {description: "Length of the calls, in seconds.", type: float, default: 1.5}
   timeout: {description: "Time limit of each step, such as registering, in seconds.", type: float, default: 8}
   table: {description: Table of the call records., type: str, default: cdr}
+  cel: {description: Whether channel events are recorded in the table C(cel)., type: bool, default: false}
   journal: {description: "Journal of the call records, on the host itself; empty for none.", type: path, default: ""}
   database: {description: "Its database, libpq's C(host, port, dbname, user).", type: dict, required: true}
   database_password: {description: Password of that user., type: str, required: true}
@@ -81,7 +82,9 @@ ENDPOINT = {"auth": CALLER, "context": "from-internal", "callerid": f"{CALLER} <
 ENDPOINT.update(allow="ulaw", direct_media="no", rewrite_contact="yes", allow_subscribe="no", rtp_timeout="30")
 CURE = "run playbooks asterisk.yml and pbx.yml, and restart asterisk.service if that changes nothing"
 ACCOUNT = "verify-"  # how the account codes of the calls begin
+CHANNELS = "PJSIP/verify-"  # and their channels
 REMOVE = "DELETE FROM {table} WHERE accountcode LIKE 'verify-%%' AND position(%s in uniqueid) = 1 RETURNING 1"
+REMOVE_EVENTS = f"DELETE FROM cel WHERE channame LIKE '{CHANNELS}%%' AND position(%s in uniqueid) = 1 RETURNING 1"  # noqa: S608
 LOG = "see /var/log/asterisk/messages"
 SHOWN = 30  # problems
 PROBLEMS = (AsteriskError, DatabaseError, SipError, OSError)
@@ -104,6 +107,8 @@ class Verification:
         cli("core waitfullybooted", self.seconds)
         self.name = self.ari.request("GET", "/asterisk/info?only=config")["config"]["name"] + "-"
         self.records.query(REMOVE, self.name)
+        if self.options["cel"]:
+            self.records.query(REMOVE_EVENTS, self.name)
         self.written = self.journal.written()
         self._remove_endpoints()
 
@@ -272,6 +277,11 @@ class Verification:
         if not done and self.journal.waiting(ACCOUNT):
             self.journal.remove(ACCOUNT)
             self.records.query(REMOVE, self.name)
+        if self.options["cel"]:
+            while self.journal.events(CHANNELS) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            self.journal.remove_events(CHANNELS)
+            self.records.query(REMOVE_EVENTS, self.name)
 
 
 def main():
@@ -288,6 +298,7 @@ def main():
             "timeout": {"type": "float", "default": 8},
             "table": {"default": "cdr"},
             "journal": {"type": "path", "default": ""},
+            "cel": {"type": "bool", "default": False},
             "database": {"type": "dict", "required": True},
             "database_password": {"required": True, "no_log": True},
             "events": {},

@@ -28,7 +28,7 @@ def parse(text: str) -> list[Section]:
     sections: list[Section] = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
-        if not line or line.startswith((";", "#include ")):
+        if not line or line.startswith((";", "#include ", "#tryinclude ")):
             continue
         if raw != raw.strip() and not line.startswith("same"):
             raise ValueError(f"line {number} begins or ends with a space: {raw!r}")

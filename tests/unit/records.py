@@ -18,12 +18,13 @@ from pathlib import Path
 
 import psycopg2
 import rendering
-from ansible_collections.labredes.pbx.plugins.filter.cdr_journal import cdr_journal
+from ansible_collections.labredes.pbx.plugins.filter.cdr_journal import cdr_journal, cel_journal
 
 FILES = rendering.ROLES / "postgresql/files"
 FORWARDER = rendering.ROLES / "cdr/files/labredes_cdr.py"
 COLUMNS = rendering.defaults("labredes")["labredes_cdr_columns"]
 JOURNAL = cdr_journal(COLUMNS)
+EVENTS = cel_journal("cel")
 BEGIN = 1_790_000_000  # a second since 1970
 
 
@@ -54,9 +55,11 @@ class Server:
             "columns": json.dumps(columns or COLUMNS),
             "repair": (FILES / "repair_text.sql").read_text(),
             "calls": (FILES / "calls.sql").read_text(),
+            "events": json.dumps(EVENTS["types"]),
         }
-        for (statement,) in self.query((FILES / "cdr_table.sql").read_text(), wanted):
-            self.query(statement)
+        for name in ("cdr_table.sql", "cel_table.sql"):
+            for (statement,) in self.query((FILES / name).read_text(), wanted):
+                self.query(statement)
 
     def call(self, program: str, *arguments: str) -> None:
         """Run one of the server's programs on its directory."""
@@ -123,6 +126,7 @@ class Forwarder:
         self.configuration.write_text(
             f"[journal]\ndirectory = {self.directory}\ntable = {self.journal['table']}\n"
             f"columns = {' '.join(self.journal['columns'])}\nowner = {owner}\n"
+            f"[events]\ntable = {EVENTS['table']}\ncolumns = {' '.join(EVENTS['columns'])}\n"
             f"[forwarder]\nencoding = {encoding}\nwarn_seconds = 300\nwarn_megabytes = 1\n"
             f"[database]\nhost = 127.0.0.1\nport = {server.port}\ndbname = asterisk\nuser = asterisk\n"
             "sslmode = disable\ntable = cdr\n"
@@ -160,14 +164,15 @@ class Forwarder:
         code, self.process = self.process.wait(timeout=60), None
         return code
 
-    def write(self, *records: dict) -> None:
+    def write(self, *records: dict, journal: dict | None = None) -> None:
         """Write records as Asterisk does, by the position of the columns; many in one transaction, to save time."""
+        journal = journal or self.journal
         with contextlib.closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as connection:
-            places = ",".join("CAST(? AS TEXT)" for _name in self.journal["columns"])
+            places = ",".join("CAST(? AS TEXT)" for _name in journal["columns"])
             connection.execute("BEGIN IMMEDIATE")
             for values in records:
-                row = [as_bytes(values.get(name, b"")) for name in self.journal["columns"]]
-                connection.execute(f'INSERT INTO "{self.journal["table"]}" VALUES (NULL, {places})', row)
+                row = [as_bytes(values.get(name, b"")) for name in journal["columns"]]
+                connection.execute(f'INSERT INTO "{journal["table"]}" VALUES (NULL, {places})', row)
             connection.execute("COMMIT")
 
     def status(self) -> dict:
@@ -178,7 +183,8 @@ class Forwarder:
         """Wait until nothing waits in the journal."""
         deadline = time.monotonic() + seconds
         with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as connection:
-            while connection.execute(f"SELECT COUNT(*) FROM {self.journal['table']}").fetchone()[0]:
+            tables = self.journal["table"], EVENTS["table"]
+            while any(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables):
                 assert time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.05)
 
@@ -208,3 +214,11 @@ def record(number: int, **more) -> dict:
         "sequence": number,
         **more,
     }
+
+
+def until(holds, seconds: float = 20) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -26,6 +26,9 @@ ASTERISK = """#!/bin/sh
 echo "$2" >> {0}/commands
 case "$2" in
 "core waitfullybooted") cat {0}/booted ;;
+"module show like "*) cat {0}/shown ;;
+"module load "*) echo "${{2##* }}.so  A module  0  Running  extended" > {0}/shown ;;
+"module unload "*) : > {0}/shown ;;
 *) [ ! -e {0}/error ] || cat {0}/error >> {0}/messages; cat {0}/answer ;;
 esac
 """
@@ -52,6 +55,7 @@ class Engine:
         for item in FILES:
             (path / item["name"]).write_text("1\n")
         (path / "booted").write_text("Asterisk has fully booted.\n")
+        (path / "shown").write_text("cel_x.so  A module  0  Not Running  extended\n")
         (path / "messages").write_text(REFUSED)  # of an earlier moment
         self.answer("Module 'app_queue' reloaded successfully.")
         self.state("active")
@@ -79,7 +83,7 @@ class Engine:
         path = self.path / "commands"
         lines = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
-        return [line for line in lines if line != "core waitfullybooted"]
+        return [line for line in lines if not line.startswith(("core waitfullybooted", "module show"))]
 
 
 @pytest.fixture
@@ -276,3 +280,56 @@ def test_container_that_does_not_restart_fails(engine, run, container):
 def test_container_that_does_not_run_is_left_alone(engine, run, container):
     assert run() == {**run(), "changed": False, "action": ""}
     assert engine.commands() == []
+
+
+def switched(engine, on: bool, **more) -> list[dict]:
+    """The files of a module that is on or off, as they are written then."""
+    (engine.path / "modules_x.conf").write_text(f"{on}\n")
+    (engine.path / "cel.conf").write_text(f"{on}\n")
+    (engine.path / "cel_x.conf").write_text("1\n")
+    files = [{"name": "modules_x.conf", "loads": {"cel_x": on}}, {"name": "cel.conf", "reload": "cel"}]
+    return files + [{"name": "cel_x.conf", "reload": "cel_x", **more}] * on
+
+
+def test_module_is_loaded_and_unloaded_without_a_restart(engine, run):
+    engine.answer("Module 'cel' reloaded successfully.")
+    files = switched(engine, True, restart=True)
+    assert (run(check=True, files=files)["action"], engine.commands()) == ("reloaded", [])
+    done = run(files=files)
+    assert (done["action"], done["modules"]) == ("reloaded", ["cel_x", "cel"])
+    # Loaded before there are events, and unloaded when there are none.
+    assert engine.commands() == ["module load cel_x", "module reload cel"]
+    assert (run(files=files)["changed"], engine.commands()) == (False, [])
+    files = switched(engine, False)
+    assert run(files=files)["modules"] == ["cel_x", "cel"]
+    assert engine.commands() == ["module reload cel", "module unload cel_x"]
+    assert (run(files=files)["changed"], engine.commands()) == (False, [])
+
+
+def test_module_that_somebody_unloaded_is_loaded_again(engine, run):
+    engine.answer("Module 'cel' reloaded successfully.")
+    files = switched(engine, True)
+    run(files=files)
+    engine.commands()
+    (engine.path / "shown").write_text("")
+    assert run(files=files)["modules"] == ["cel_x"]
+    assert engine.commands() == ["module load cel_x"]
+
+
+@pytest.mark.parametrize(("restart", "command"), [(True, "restart"), (False, "module reload cel_x")])
+def test_changed_file_of_a_loaded_module_is_read(engine, run, restart, command):
+    engine.answer("Module 'cel' reloaded successfully.")
+    files = switched(engine, True, restart=restart)
+    run(files=files)
+    engine.commands()
+    engine.write("cel_x.conf")
+    run(files=files)
+    assert engine.commands() == [command]
+
+
+def test_module_that_does_not_load_fails(engine, run):
+    engine.answer("Module 'cel' reloaded successfully.")
+    program = (engine.path / "bin/asterisk").read_text()
+    (engine.path / "bin/asterisk").write_text(program.replace('"module load "*)', '"no load "*)'))
+    failed = run(files=switched(engine, True))
+    assert failed["failed"] and "did not take its new files" in failed["msg"]

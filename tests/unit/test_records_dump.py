@@ -111,3 +111,31 @@ def test_dump_cut_short_adds_nothing(dump, run, server, part):
     answer = run(dump, database="asterisk")
     assert answer["msg"].startswith("The call records: the dump cannot be read (pg_restore: "), answer
     assert server.query("SELECT count(*) FROM cdr") == [(0,)]
+
+
+def test_lost_events_come_back_once(run, server, tmp_path):
+    server.query("TRUNCATE cel")
+    server.query(
+        "INSERT INTO cel (eventtype, eventtime, uniqueid) SELECT 'ANSWER',"
+        " '2026-01-01'::timestamp + n * interval '1 us', 'a-' || n % 7 FROM generate_series(1, 1000) n"
+    )
+    path = tmp_path / "events.pgc"
+    command = ["pg_dump", "-h", "127.0.0.1", "-p", str(server.port), "-U", "asterisk", "-Fc", "-f", path, "asterisk"]
+    subprocess.run(command, check=True)
+    events = {"table": "cel", "kind": "cel"}
+    assert run(path, **events)["latest"] == "2026-01-01 00:00:00.001"
+    server.query("DELETE FROM cel WHERE id % 2 = 0")
+    server.query("UPDATE cel SET appname = 'Dial' WHERE uniqueid = 'a-0'")
+    done = run(path, database="asterisk", **events)
+    assert (done["records"], done["added"], done["others"], done["missing"]) == (1000, 500, 71, False)
+    assert run(path, database="asterisk", **events)["changed"] is False
+    # A new exchange without channel events.
+    server.query("ALTER TABLE cel RENAME TO gone")
+    try:
+        done = run(path, database="asterisk", **events)
+        assert (done["records"], done["added"], done["missing"]) == (1000, 0, True)
+        subprocess.run(command, check=True)
+        assert (run(path, **events)["records"], run(path, database="asterisk", **events)["missing"]) == (0, False)
+    finally:
+        server.query("ALTER TABLE gone RENAME TO cel")
+        server.query("TRUNCATE cel")

@@ -90,6 +90,8 @@ OUTPUT = {
     "queue show": QUEUES,
     "agent show all": AGENTS,
     "voicemail show users": MAILBOXES,
+    "cel show status": "CEL Logging: Enabled\nCEL Event Subscriber: CEL sqlite3 custom backend\n"
+    "CEL Event Subscriber: Manager Event Logging\n",
     "confbridge show profile bridges": "--------- Bridge Profiles -----------\nexchange_bridge\ndefault_bridge\n",
     "confbridge show profile users": "--------- User Profiles -----------\ndefault_user\nexchange_user\n",
 }
@@ -110,6 +112,7 @@ DESCRIBED = {
         "6001": {"context": "from-internal", "tz": "exchange", "fullname": "Paquito Txokolatero"},
         "6002": {"context": "from-internal", "fullname": "Manuela Carmena Vuelve Ñandú"},
     },
+    "record of channel events by": {"CEL sqlite3 custom backend": None},
     "conference bridge": {"exchange_bridge": None},
     "conference user": {"exchange_user": None},
 }
@@ -183,6 +186,16 @@ def test_exchange_as_described_has_no_difference(monkeypatch):
             "voicemail show users",
             ("Paquito", "Paco"),
             "mailbox 6001 has fullname 'Paco Txokolatero' where 'Paquito Txokolatero' is described",
+        ),
+        (
+            "cel show status",
+            ("CEL Event Subscriber: CEL", "CEL"),
+            "record of channel events by CEL sqlite3 custom backend is missing",
+        ),
+        (
+            "cel show status",
+            ("sqlite3 custom", "sqlite3 former"),
+            "record of channel events by CEL sqlite3 former backend is not described",
         ),
         ("confbridge show profile bridges", ("exchange_bridge", ""), "conference bridge exchange_bridge is missing"),
         ("confbridge show profile users", ("exchange_user", ""), "conference user exchange_user is missing"),

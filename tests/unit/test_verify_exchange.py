@@ -60,6 +60,7 @@ def options(**more):
     return {
         "described": {},
         "journal": "",
+        "cel": False,
         "passwords": {},
         "servers": {"udp": f"127.0.0.1:{closed}"},
         "certificate": None,
@@ -299,6 +300,12 @@ class Journal:
         self.removed.append(account)
         self.waits = [0]
 
+    def events(self, _channels):
+        return self.waiting("")
+
+    def remove_events(self, channels):
+        self.removed.append(channels)
+
 
 @pytest.mark.parametrize(
     ("written", "waiting", "sentence"),
@@ -330,11 +337,20 @@ def test_record_that_goes_on_waiting_is_removed_from_the_journal():
     assert test.journal.removed == ["verify-"]
 
 
+def test_channel_events_of_the_calls_are_removed():
+    test = verification(cel=True)
+    test.records, test.journal = Records([{}]), Journal(1, [0])
+    test._remove_records()
+    assert "FROM cel" in test.records.statements[-1] and test.journal.removed == ["PJSIP/verify-"]
+
+
 def test_journal_counts_what_was_written_and_what_waits(tmp_path):
     path = tmp_path / "journal.db"
     with pytest.raises(verify_exchange.DatabaseError, match="it is missing"):
         cdr_journal.CdrJournal(str(path)).written()
     with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE cel_1 (AcctId INTEGER PRIMARY KEY, channame TEXT)")
+        connection.executemany("INSERT INTO cel_1 VALUES (NULL, ?)", [("PJSIP/verify-tcp-1",), ("PJSIP/6001-1",)])
         for table in ("cdr_1", "cdr_2", "others"):
             connection.execute(f"CREATE TABLE {table} (AcctId INTEGER PRIMARY KEY AUTOINCREMENT, accountcode TEXT)")
             connection.executemany(f"INSERT INTO {table} VALUES (NULL, ?)", [("verify-1",), ("",)])
@@ -344,3 +360,6 @@ def test_journal_counts_what_was_written_and_what_waits(tmp_path):
     assert (journal.written(), journal.waiting("verify-")) == (4, 1)
     journal.remove("verify-")
     assert (journal.written(), journal.waiting("verify-"), journal.waiting("")) == (4, 0, 1)
+    assert (journal.events("PJSIP/verify-"), journal.events("")) == (1, 2)
+    journal.remove_events("PJSIP/verify-")
+    assert (journal.events("PJSIP/verify-"), journal.events("")) == (0, 1)

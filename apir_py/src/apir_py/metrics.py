@@ -128,6 +128,7 @@ def of_records(path: str) -> list[Metric]:
             Metric(f"apir_py_call_records_{name}", "gauge", text, {(): float(status[key])})
             for name, key, text in (
                 ("waiting", "waiting", "Call records that are not in the database yet"),
+                ("events_waiting", "waiting_events", "Channel events that are not in the database yet"),
                 ("oldest_seconds", "oldest_seconds", "How long the oldest of them has waited"),
                 ("rejected", "rejected", "Call records that the database has refused"),
             )

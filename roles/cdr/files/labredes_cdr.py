@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Moves call records from the journal, which Asterisk writes, to PostgreSQL, each exactly once.
+"""Moves call records and channel events from the journal, which Asterisk writes, to PostgreSQL, each exactly once.
 
 A batch is read from the journal, inserted where its key is not in the table yet, committed, and only then deleted from
 the journal. So whatever is killed in between, a record is inserted again and found to be there. Runs on Python 3.6.
@@ -8,6 +8,7 @@ the journal. So whatever is killed in between, a record is inserted again and fo
 
 import argparse
 import configparser
+import itertools
 import json
 import os
 import re
@@ -32,7 +33,7 @@ except ImportError:
 CONFIGURATION = "/etc/labredes-cdr/cdr.conf"
 STATUS = "/run/labredes-cdr/status.json"
 ASTERISK = "/usr/sbin/asterisk"
-ASTERISK_FILE = "/etc/asterisk/cdr_sqlite3_custom.conf"
+ASTERISK_FILES = {"cdr": "/etc/asterisk/cdr_sqlite3_custom.conf", "cel": "/etc/asterisk/cel_sqlite3_custom.conf"}
 BATCH = 500  # records in one transaction
 POLL = 0.5  # seconds between two looks into the journal
 LONGEST = 30  # seconds between two attempts to reach the database
@@ -41,9 +42,19 @@ BUSY = 10  # seconds that Asterisk may hold the lock of the journal
 HELD = 2  # seconds that the database may hold up Asterisk itself
 REPORT = 2  # seconds between two reports of what waits
 REPEAT = 600  # seconds until a warning is repeated
-TIMES = ("calldate", "start", "answer", "end")
-# What tells two records of the same key apart; nothing that an administrator would edit afterwards.
-COMPARED = ("calldate", "channel", "duration", "billsec", "disposition")
+TIMES = ("calldate", "start", "answer", "end", "eventtime")
+EVENT_TIME = "YYYY-MM-DD HH24:MI:SS.US"  # an event's time is a part of its key, in microseconds
+# The kinds of records, by what the names of their tables in the journal begin with, in the order of their importance:
+# the key with each part as text in SQL, and what tells two records of the same key apart, nothing that an administrator
+# would edit afterwards.
+KEYS = {
+    "cdr": {"uniqueid": "{}", "sequence": "{}::text"},
+    "cel": {"uniqueid": "{}", "eventtime": "to_char({}, '" + EVENT_TIME + "')", "eventtype": "{}"},
+}
+COMPARED = {
+    "cdr": ("calldate", "channel", "duration", "billsec", "disposition"),
+    "cel": ("channame", "appname", "appdata", "peer", "extra"),
+}
 # Data exceptions, violated constraints, and errors that a trigger raises: the fault of one record.
 REFUSED = ("22", "23", "P0")
 ERROR, WARNING, NOTICE = "<3>", "<4>", "<5>"  # priorities
@@ -78,13 +89,18 @@ def quoted(name):
 
 
 class Journal:
-    """The file that Asterisk writes; settings: the section [journal] of the configuration."""
+    """The file that Asterisk writes; configuration: its section [journal], and for channel events [events]."""
 
-    def __init__(self, settings):
+    def __init__(self, configuration):
+        settings = configuration["journal"]
         self.directory = settings["directory"]
         self.path = os.path.join(self.directory, "journal.db")
-        self.table = settings["table"]
-        self.columns = settings["columns"].split()
+        # The table that Asterisk writes, and its columns, by kind.
+        self.written = {
+            kind: (configuration[section]["table"], configuration[section]["columns"].split())
+            for kind, section in (("cdr", "journal"), ("cel", "events"))
+            if section in configuration
+        }
         self.owner = settings["owner"]
         self.connection = None
         self.opened = None
@@ -117,10 +133,11 @@ class Journal:
         except OSError:
             return True
 
-    def tables(self):
-        """The tables of records, the oldest first: one for each set of columns that the description has had."""
+    def tables(self, kind):
+        """The tables of a kind, the oldest first: one for each set of columns that the description has had."""
         rows = self.connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'cdr\\_%' ESCAPE '\\' ORDER BY rowid"
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ? ESCAPE '!' ORDER BY rowid",
+            (kind + "!_%",),
         )
         return [name.decode() for (name,) in rows]
 
@@ -151,16 +168,17 @@ class Journal:
             raise
 
     def waiting(self):
-        """The number of records that wait, and the age of the oldest in seconds since its call ended."""
-        count, ends = 0, []
-        for table in self.tables():
-            count += self.connection.execute("SELECT COUNT(*) FROM " + quoted(table)).fetchone()[0]
+        """The numbers of what waits by kind, and the age of the oldest in seconds, since the end of its call."""
+        counts, ends = dict.fromkeys(KEYS, 0), []
+        for kind, table in [(each, table) for each in KEYS for table in self.tables(each)]:
+            counts[kind] += self.connection.execute("SELECT COUNT(*) FROM " + quoted(table)).fetchone()[0]
             first = self.connection.execute(f"SELECT * FROM {quoted(table)} ORDER BY AcctId LIMIT 1")
             names = [column[0] for column in first.description]
             for row in first:
                 record = {name: as_bytes(value) for name, value in zip(names, row)}
-                ends.append(number(record.get("calldate"), 0.0) + number(record.get("duration"), 0.0))
-        return count, max(0.0, time.time() - min(ends)) if ends else 0.0
+                began = record.get("calldate") or record.get("eventtime")
+                ends.append(number(began, 0.0) + number(record.get("duration"), 0.0))
+        return counts, max(0.0, time.time() - min(ends)) if ends else 0.0
 
     def rejected(self):
         """The number of records that PostgreSQL has refused."""
@@ -169,13 +187,15 @@ class Journal:
     def retry(self):
         """Put the refused records back, for another attempt; returns their number."""
         self.connection.execute("BEGIN IMMEDIATE")
-        known = self.columns_of(self.table)
+        known = {kind: self.columns_of(table) for kind, (table, _columns) in self.written.items()}
         rows = self.connection.execute("SELECT record FROM rejected ORDER BY id").fetchall()
         for (text,) in rows:
-            record = {name: value for name, value in from_json(text).items() if name in known}
+            whole = from_json(text)
+            kind = "cel" if "eventtype" in whole else "cdr"
+            record = {name: value for name, value in whole.items() if name in known[kind]}
             self.connection.execute(
                 "INSERT INTO {} ({}) VALUES ({})".format(
-                    quoted(self.table),
+                    quoted(self.written[kind][0]),
                     ", ".join(quoted(name) for name in record),
                     ", ".join(["CAST(? AS TEXT)"] * len(record)),
                 ),
@@ -255,20 +275,18 @@ class Journal:
                 self.connection = connection
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("BEGIN IMMEDIATE")
-                wanted = ["AcctId"] + self.columns
-                found = self.columns_of(self.table)
-                if found and found != wanted:
-                    others = f"{self.table}_before_{len(self.tables())}"
-                    connection.execute(f"ALTER TABLE {quoted(self.table)} RENAME TO {quoted(others)}")
-                    log(
-                        ERROR, f"Table {self.table} of {self.path} had other columns; its records are in table {others}"
+                for kind, (table, columns) in self.written.items():
+                    found = self.columns_of(table)
+                    if found and found != ["AcctId"] + columns:
+                        others = f"{table}_before_{len(self.tables(kind))}"
+                        connection.execute(f"ALTER TABLE {quoted(table)} RENAME TO {quoted(others)}")
+                        log(ERROR, f"Table {table} of {self.path} had other columns; its records are in table {others}")
+                    # Without AUTOINCREMENT the id of a deleted record would be used again.
+                    connection.execute(
+                        "CREATE TABLE IF NOT EXISTS {} (AcctId INTEGER PRIMARY KEY AUTOINCREMENT, {})".format(
+                            quoted(table), ", ".join(quoted(name) + " TEXT" for name in columns)
+                        )
                     )
-                # Without AUTOINCREMENT the id of a deleted record would be used again.
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS {} (AcctId INTEGER PRIMARY KEY AUTOINCREMENT, {})".format(
-                        quoted(self.table), ", ".join(quoted(name) + " TEXT" for name in self.columns)
-                    )
-                )
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS rejected"
                     " (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT, error TEXT, record TEXT)"
@@ -301,11 +319,12 @@ def from_json(text):
 
 
 class Database:
-    """The table of call records; settings: the section [database], codec: how Python calls the records' encoding."""
+    """The table of a kind; settings: the section [database], codec: how Python calls the records' encoding."""
 
-    def __init__(self, settings, encoding):
+    def __init__(self, settings, encoding, kind="cdr"):
         self.login = {name: value for name, value in settings.items() if name != "table"}
-        self.table = settings["table"]
+        self.table = settings["table"] if kind == "cdr" else kind
+        self.keys, self.compared = KEYS[kind], COMPARED[kind]
         self.codec = extensions.encodings.get(encoding.upper().replace("-", "").replace("_", ""), "iso8859_15")
         self.connection = None
         self.types = {}
@@ -372,8 +391,9 @@ class Database:
 
     def _row(self, cursor, record):
         """A record as the values of an INSERT, in bytes."""
-        if not record.get("uniqueid") or not record.get("sequence"):
-            raise ValueError("it has no uniqueid or no sequence")
+        lacking = [name for name in self.keys if not record.get(name)]
+        if lacking:
+            raise ValueError("it has no {}".format(" and no ".join(lacking)))
         values = [self._value(name, value) for name, value in record.items() if name in self.types]
         return cursor.mogrify("(" + ",".join(["%s"] * len(values)) + ")", values)
 
@@ -391,7 +411,9 @@ class Database:
                 return value.decode("ascii")
             if kind.startswith("int"):
                 return str(int(seconds))
-            return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(int(seconds)))
+            whole, fraction = divmod(round(seconds * 1e6), 1000000)
+            text = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(whole))
+            return f"{text}.{fraction:06d}" if name in self.keys else text
         if not value:
             return "" if needed and not kind.startswith(("int", "float")) else extensions.AsIs("DEFAULT")
         if kind.startswith("int"):
@@ -429,7 +451,7 @@ class Database:
             cursor.execute(
                 statement.encode()
                 + b",".join(values for _record, values in rows)
-                + b" ON CONFLICT (uniqueid, sequence) DO NOTHING RETURNING uniqueid, sequence::text"
+                + " ON CONFLICT ({}) DO NOTHING RETURNING {}".format(", ".join(self.keys), self._key_as_text()).encode()
             )
             new = cursor.fetchall()
         except psycopg2.Error as problem:
@@ -446,11 +468,23 @@ class Database:
         if len(new) < len(rows):
             refused += self._others(cursor, [record for record, _values in rows], new)
 
+    def _key_as_text(self):
+        """The parts of a row's key in SQL."""
+        return ", ".join(text.format(name) for name, text in self.keys.items())
+
+    def _keys_of(self, record):
+        """The keys under which the table may have a record."""
+        parts = [
+            {self._value(name, record[name])} if name in ("sequence", "eventtime") else self._forms(record[name])
+            for name in self.keys
+        ]
+        return list(itertools.product(*parts))
+
     def _others(self, cursor, records, new):
         """Those records whose key belongs to another record, as after a clock was set back."""
         known = []
         for record in records:
-            keys = [(form, self._value("sequence", record["sequence"])) for form in self._forms(record["uniqueid"])]
+            keys = self._keys_of(record)
             found = [key for key in keys if key in new]
             if found:
                 new.remove(found[0])
@@ -458,22 +492,23 @@ class Database:
                 known.append((keys, record))
         names = [
             name
-            for name in COMPARED
+            for name in self.compared
             if name in records[0] and self.types.get(name, ("",))[0].startswith(("int", "varchar", "text", "timestamp"))
         ]
         cursor.execute(
-            "SELECT uniqueid, sequence::text, ARRAY[{}]::text[] FROM {} WHERE uniqueid = ANY(%s)".format(
+            "SELECT {}, ARRAY[{}]::text[] FROM {} WHERE uniqueid = ANY(%s)".format(
+                self._key_as_text(),
                 ", ".join(extensions.quote_ident(name, self.connection) + "::text" for name in names),
                 extensions.quote_ident(self.table, self.connection),
             ),
             (sorted({key[0] for keys, _record in known for key in keys}),),
         )
-        stored = {(uniqueid, sequence): facts for uniqueid, sequence, facts in cursor.fetchall()}
+        stored = {tuple(row[:-1]): row[-1] for row in cursor.fetchall()}
         others = []
         for keys, record in known:
             facts = [stored[key] for key in keys if key in stored]
             if facts and not all(self._same(name, record[name], fact) for name, fact in zip(names, facts[0])):
-                others.append((record, "another record has its uniqueid and sequence"))
+                others.append((record, "another record has its " + " and ".join(self.keys)))
         return others
 
     def _same(self, name, value, stored):
@@ -606,8 +641,8 @@ class Forwarder:
 
     def __init__(self, configuration, status):
         self.settings = configuration["forwarder"]
-        self.journal = Journal(configuration["journal"])
-        self.database = Database(configuration["database"], self.settings["encoding"])
+        self.journal = Journal(configuration)
+        self.databases = {kind: Database(configuration["database"], self.settings["encoding"], kind) for kind in KEYS}
         self.status_file = status
         self.relay = Relay(
             os.path.join(os.path.dirname(status), ".s.PGSQL." + configuration["database"]["port"]),
@@ -615,9 +650,10 @@ class Forwarder:
         )
         self.warnings = Warnings()
         self.stopped = Event()
-        self.delay = POLL
-        self.due = self.reported = 0.0
-        self.problem = ""
+        self.delay = dict.fromkeys(KEYS, POLL)
+        self.due = dict.fromkeys(KEYS, 0.0)
+        self.problem = dict.fromkeys(KEYS, "")
+        self.reported = 0.0
 
     def run(self):
         """Forward until SIGTERM."""
@@ -629,34 +665,36 @@ class Forwarder:
         notify("READY=1")
         while not self.stopped.is_set():
             notify("WATCHDOG=1")
-            full = time.monotonic() >= self.due and self.forward()
+            # Each by itself: a table that is missing holds up its own records alone.
+            full = [self.forward(kind) for kind in KEYS if time.monotonic() >= self.due[kind]]
             if time.monotonic() - self.reported >= REPORT:
                 if self.journal.replaced():
                     raise JournalError(f"the journal {self.journal.path} has been replaced")
                 self.report()
-            if not full:
+            if not any(full):
                 self.stopped.wait(POLL)
         self.report()
-        self.database.close()
+        for database in self.databases.values():
+            database.close()
         self.journal.close()
 
-    def forward(self):
-        """Move one batch of each table; returns whether there is more at once."""
+    def forward(self, kind):
+        """Move one batch of each table of a kind; returns whether there is more at once."""
         full = False
-        for table in self.journal.tables():
+        for table in self.journal.tables(kind):
             rows = self.journal.read(table)
             if not rows:
                 continue
             try:
-                refused = self.database.insert([record for _number, record in rows])
+                refused = self.databases[kind].insert([record for _number, record in rows])
             except (psycopg2.Error, OSError) as problem:
-                self.database.close()
-                self.lost(problem)
+                self.databases[kind].close()
+                self.lost(kind, problem)
                 return False
-            if self.problem:
-                self.problem = ""
-                self.warnings.hold("The database answers", "")
-            self.delay = POLL
+            if self.problem[kind]:
+                self.problem[kind] = ""
+                self.warnings.hold(self.answers(kind), "")
+            self.delay[kind] = POLL
             self.relay.refusing = 0.0
             try:
                 self.journal.remove(table, rows[-1][0], refused)
@@ -667,7 +705,7 @@ class Forwarder:
                     "The journal can be written",
                     f"The journal {self.journal.path} cannot be written ({reason(problem)})",
                 )
-                self.due = time.monotonic() + LONGEST
+                self.due[kind] = time.monotonic() + LONGEST
                 return False
             self.warnings.hold("The journal can be written", "")
             for _record, error in refused:
@@ -675,18 +713,27 @@ class Forwarder:
             full = full or len(rows) == BATCH
         return full
 
-    def lost(self, problem):
+    def answers(self, kind):
+        """What a warning says when it ends."""
+        return "The database answers" if kind == "cdr" else f"The table {kind} takes records"
+
+    def lost(self, kind, problem):
         """Note that the database does not answer, and wait before the next attempt."""
-        self.problem = f"The {self.database.where()} cannot be written ({reason(problem)}); records wait in the journal"
-        self.warnings.hold("The database answers", self.problem)
-        self.due = time.monotonic() + self.delay
-        self.delay = min(LONGEST, self.delay * 2)
+        place = self.databases[kind].where()
+        self.problem[kind] = f"The {place} cannot be written ({reason(problem)}); records wait in the journal"
+        self.warnings.hold(self.answers(kind), self.problem[kind])
+        self.due[kind] = time.monotonic() + self.delay[kind]
+        self.delay[kind] = min(LONGEST, self.delay[kind] * 2)
+        # Without an answer for one kind, there is none for another, which would wait for it as long.
+        if not getattr(problem, "pgcode", None):
+            for other in KEYS:
+                self.due[other] = max(self.due[other], self.due[kind])
 
     def report(self):
         """Write what waits to the status file, systemd and, where it is too much, the host's journal."""
         self.reported = time.monotonic()
         state = state_of(self.journal)
-        state["problem"] = self.problem
+        state["problem"] = next(filter(None, self.problem.values()), "")
         try:
             with open(self.status_file + ".new", "w") as stream:
                 json.dump(state, stream)
@@ -696,14 +743,19 @@ class Forwarder:
             self.warnings.hold(
                 "The status file can be written", f"{self.status_file} cannot be written ({reason(problem)})"
             )
+        events = " and {waiting_events} channel events".format(**state) if state["waiting_events"] else ""
         notify(
-            "STATUS={waiting} records wait, the oldest for {oldest_seconds} s; {rejected} are rejected".format(**state)
+            "STATUS={waiting} records{events} wait, the oldest for {oldest_seconds} s; {rejected} are rejected".format(
+                events=events, **state
+            )
         )
         limit, space = int(self.settings["warn_seconds"]), int(self.settings["warn_megabytes"])
         self.warnings.hold(
             f"The oldest record waits for less than {limit} s",
             (
-                "{waiting} call records wait in the journal, the oldest for {oldest_seconds} s".format(**state)
+                "{waiting} call records{events} wait in the journal, the oldest for {oldest_seconds} s".format(
+                    events=events, **state
+                )
                 if state["oldest_seconds"] > limit
                 else ""
             ),
@@ -720,29 +772,42 @@ class Forwarder:
 
 def state_of(journal):
     """What waits, as a dictionary."""
-    count, age = journal.waiting()
+    counts, age = journal.waiting()
     return {
-        "waiting": count,
+        "waiting": counts["cdr"],
+        "waiting_events": counts["cel"],
         "oldest_seconds": int(age),
         "rejected": journal.rejected(),
         "free_megabytes": journal.free_megabytes(),
     }
 
 
+def writers():
+    """The kinds of records that Asterisk writes to the journal, with the file that says so."""
+    found = {}
+    for kind, path in ASTERISK_FILES.items():
+        with suppress(OSError), open(path) as stream:
+            text = stream.read()
+            if f"table = {kind}_" in text:
+                found[kind] = text
+    return found
+
+
 def asterisk_writes(journal):
-    """Whether the running Asterisk has the journal open; True where none runs or writes to it yet."""
+    """Whether the modules of the running Asterisk have the journal open; True where none runs or writes to it yet."""
     show = ["systemctl", "show", "--property=MainPID", "--property=ActiveState", "asterisk.service"]
+    used = writers()
+    if not used:
+        return True
     try:
-        with open(ASTERISK_FILE) as stream:
-            used = "table = cdr_" in stream.read()
         unit = dict(line.split("=", 1) for line in subprocess.check_output(show, timeout=10).decode().splitlines())
-        if not used or unit["ActiveState"] != "active":
+        if unit["ActiveState"] != "active":
             return True
         directory = "/proc/{MainPID}/fd".format(**unit)
         opened = [os.stat(os.path.join(directory, name)) for name in os.listdir(directory)]
     except (OSError, KeyError, ValueError, subprocess.SubprocessError):
         return True
-    return journal.identity() in [(status.st_dev, status.st_ino) for status in opened]
+    return [(status.st_dev, status.st_ino) for status in opened].count(journal.identity()) >= len(used)
 
 
 def have_asterisk_open(journal):
@@ -751,8 +816,12 @@ def have_asterisk_open(journal):
         return
     # A module that could not load loads now; from 20.19 and 22.9 on, one that reads a changed file opens the journal.
     # None is unloaded: Asterisk may crash when a call ends meanwhile.
-    for command in ("module load cdr_sqlite3_custom.so", "module reload cdr_sqlite3_custom.so"):
-        os.utime(ASTERISK_FILE)
+    for verb, (kind, text) in itertools.product(("load", "reload"), writers().items()):
+        # There cel_sqlite3_custom closes the journal by a reload and does not open it again.
+        if (verb, kind) == ("reload", "cel") and "\nfields" not in text:
+            continue
+        command = f"module {verb} {kind}_sqlite3_custom.so"
+        os.utime(ASTERISK_FILES[kind])
         try:
             subprocess.run([ASTERISK, "-rx", command], stdout=subprocess.DEVNULL, timeout=10, check=False)
         except subprocess.TimeoutExpired:
@@ -773,7 +842,7 @@ def main(arguments=None):
     configuration = configparser.ConfigParser(interpolation=None)
     with open(options.config) as stream:
         configuration.read_file(stream)
-    journal = Journal(configuration["journal"])
+    journal = Journal(configuration)
     try:
         if options.command == "run":
             if psycopg2 is None:
