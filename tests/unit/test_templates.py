@@ -190,6 +190,12 @@ def sysctl_conf(text: str, _system: str) -> None:
     assert len({key[1] for key in keys}) == len(keys)
 
 
+def tmpfiles(text: str, _system: str) -> None:
+    """Lines that systemd-tmpfiles takes, of what it removes when the host starts."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert lines and all(re.fullmatch(r"r! /\S+", line) for line in lines), lines
+
+
 def limits_conf(text: str, _system: str) -> None:
     """Rules of four fields."""
     rules = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -346,8 +352,9 @@ CHECKERS = {
     r"/etc/labredes-events/service\.ini": ini,
     r"/etc/labredes-events/[a-z_]+": words,
     r"/etc/labredes-restic/[a-z]+\.json": as_json,
-    r"/etc/labredes-cdr/cdr\.conf": ini,
-    r"/etc/labredes-cdr/pgpass": pgpass,
+    r"/etc/labredes-(cdr|retention)/[a-z]+\.conf": ini,
+    r"/etc/labredes-(cdr|retention)/pgpass": pgpass,
+    r"/etc/tmpfiles\.d/[a-z-]+\.conf": tmpfiles,
     r"/etc/systemd/[a-z]+\.conf\.d/[0-9a-z-]+\.conf": systemd_conf,
     r"/etc/sysctl\.d/[0-9a-z-]+\.conf": sysctl_conf,
     r"/etc/security/limits\.d/[0-9a-z-]+\.conf": limits_conf,
