@@ -249,9 +249,9 @@ def apply(module):
         for name in [name for name, wanted in loads.items() if not wanted]:
             service.switch(name, False)
         files.save(state, readers)
-    reloads = [*loads, *reloads]
-    diff = {"prepared": f"asterisk.service: {' '.join([action, *reloads])}\n"} if action else {}
-    return {"changed": bool(action), "action": action, "files": unread, "modules": reloads, "diff": diff}
+    names = list(map(str, [*loads, *reloads]))
+    diff = {"prepared": f"asterisk.service: {' '.join([action, *names])}\n"} if action else {}
+    return {"changed": bool(action), "action": action, "files": unread, "modules": names, "diff": diff}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is older than the exchange is to keep it goes: messages with their lamps, recordings, records; nothing younger."""
+"""What the exchange is to keep no longer goes: messages with their lamps, recordings, records; nothing younger."""
 
 from __future__ import annotations
 
