@@ -106,6 +106,16 @@ def old(host):
     return old
 
 
+def test_channel_events_that_waited_come_back(old, host, save, restore):
+    old.query("CREATE TABLE cel_1 (AcctId INTEGER PRIMARY KEY AUTOINCREMENT, uniqueid TEXT, eventtype TEXT)")
+    old.query("INSERT INTO cel_1 VALUES (9, 'old-1.1', 'ANSWER')")
+    assert save(old)["waiting"] == 2
+    new = host("new")
+    restore(new)
+    restore(new)
+    assert new.query("SELECT uniqueid, eventtype FROM cel_1") == [(b"old-1.1", b"ANSWER")]
+
+
 def test_everything_comes_back_to_a_new_host_once(old, host, save, restore):
     counts = save(old)
     assert (counts["messages"], counts["greetings"], counts["pins"]) == ({"6001": 2}, 1, 1)
