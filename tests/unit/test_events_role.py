@@ -99,9 +99,9 @@ def test_ami_user_of_the_service_changes_nothing(tmp_path):
     [
         ("22.10.1", None, "disabledevents = VarSet,Newexten"),
         ("22.10.1", ["call", "user"], "disabledevents = VarSet,Newexten"),
-        ("22.10.1", ["call", "dialplan"], "disabledevents = "),
-        ("22.10.1", ["all"], "disabledevents = "),
-        ("22.10.1", "default", "disabledevents = "),
+        ("22.10.1", ["call", "dialplan"], "disabledevents = none"),
+        ("22.10.1", ["all"], "disabledevents = none"),
+        ("22.10.1", "default", "disabledevents = none"),
         ("18.2.0", None, ""),
     ],
 )

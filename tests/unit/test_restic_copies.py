@@ -95,19 +95,29 @@ class Copies:
         return json.loads(self.run("restic", "snapshots", "--json"))
 
 
+def locks(copies: Copies) -> list[Path]:
+    """The locks of the repository, without one that is being written."""
+    return [path for path in copies.repository.glob("locks/*") if len(path.name) == 64]
+
+
 def lock(copies: Copies) -> subprocess.Popen:
-    """Start restic, until it has the repository for itself alone."""
-    process = subprocess.Popen(
-        [copies.directory / "bin/restic", "check"],
-        env={**os.environ, **copies.secrets},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 20
-    while not list(copies.repository.glob("locks/*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    return process
+    """Start restic, and stop it while it has the repository for itself alone, which may be over too soon."""
+    for _try in range(50):
+        process = subprocess.Popen(
+            [copies.directory / "bin/restic", "check"],
+            env={**os.environ, **copies.secrets},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while not locks(copies) and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)
+        if locks(copies):
+            return process
+        process.kill()
+        process.wait()
+    raise AssertionError("restic was never stopped with its lock")
 
 
 @pytest.fixture(scope="module")
@@ -227,14 +237,15 @@ def test_killed_copy_does_not_stop_the_next(copies, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     # A lock that restic left when it was killed, too.
-    lock(copies).kill()
+    other = lock(copies)
+    other.kill()
+    other.wait()
     copies.run("copy")
     assert len(copies.snapshots()) == 1
 
 
 def test_repository_that_another_exchange_locks_is_waited_for(copies, tmp_path):
     other = lock(copies)
-    other.send_signal(signal.SIGSTOP)
     process = copies.start("copy", code="m.RETRY = 0.2")
     deadline = time.monotonic() + 30
     while (tmp_path / "called").read_text().count("backup --quiet") < 2 and time.monotonic() < deadline:
