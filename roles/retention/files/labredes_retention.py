@@ -218,7 +218,7 @@ def mailbox_is_open():
         ).stdout
     except (subprocess.SubprocessError, OSError):
         return True
-    return re.search(rb"(?mi)^[^!]*(![^!]*){4}!(voicemailmain|voicemailplaymsg|minivm\w*)!", shown) is not None
+    return re.search(rb"(?mi)^[^!]*(![^!]*){4}!(voicemailmain|voicemailplaymsg)!", shown) is not None
 
 
 def folders(directory):
