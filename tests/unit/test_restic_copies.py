@@ -95,29 +95,20 @@ class Copies:
         return json.loads(self.run("restic", "snapshots", "--json"))
 
 
-def locks(copies: Copies) -> list[Path]:
-    """The locks of the repository, without one that is being written."""
-    return [path for path in copies.repository.glob("locks/*") if len(path.name) == 64]
-
-
 def lock(copies: Copies) -> subprocess.Popen:
-    """Start restic, and stop it while it has the repository for itself alone, which may be over too soon."""
-    for _try in range(50):
-        process = subprocess.Popen(
-            [copies.directory / "bin/restic", "check"],
-            env={**os.environ, **copies.secrets},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while not locks(copies) and process.poll() is None:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(0.05)
-        if locks(copies):
-            return process
-        process.kill()
-        process.wait()
-    raise AssertionError("restic was never stopped with its lock")
+    """Start restic, which uses the repository until its standard input ends; nobody else has it alone meanwhile."""
+    process = subprocess.Popen(
+        [copies.directory / "bin/restic", "backup", "--stdin"],
+        env={**os.environ, **copies.secrets},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while not [path for path in copies.repository.glob("locks/*") if "tmp" not in path.name]:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -237,23 +228,24 @@ def test_killed_copy_does_not_stop_the_next(copies, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     # A lock that restic left when it was killed, too.
-    other = lock(copies)
-    other.kill()
-    other.wait()
-    copies.run("copy")
+    killed = lock(copies)
+    killed.kill()
+    killed.communicate()
+    copies.run("copy", code="m.LOCKED = 0")
     assert len(copies.snapshots()) == 1
 
 
 def test_repository_that_another_exchange_locks_is_waited_for(copies, tmp_path):
     other = lock(copies)
     process = copies.start("copy", code="m.RETRY = 0.2")
-    deadline = time.monotonic() + 30
-    while (tmp_path / "called").read_text().count("backup --quiet") < 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while (tmp_path / "called").read_text().count("check --read-data") < 2 and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    other.send_signal(signal.SIGCONT)
+    other.communicate()
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and output.startswith("Copied 50"), errors
-    assert (tmp_path / "called").read_text().count("backup --quiet") > 1
+    assert (tmp_path / "called").read_text().count("check --read-data") > 1
 
 
 def test_database_that_does_not_answer_fails_the_copy(copies):
