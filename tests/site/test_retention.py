@@ -32,7 +32,7 @@ def policy(lab_directory, on_lab):
         return done.stdout
 
     yield run
-    if "pollmailboxes" in on_lab("cat /etc/asterisk/voicemail.conf"):
+    if on_lab("ls /usr/local/sbin/labredes-retention || true"):
         run({})
 
 
