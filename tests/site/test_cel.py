@@ -29,8 +29,7 @@ def switch(lab_directory, on_lab):
 
     def run(on: bool) -> str:
         described = json.dumps({"labredes_cel_enabled": on})
-        tags = "database,cdr,asterisk,verify" if on else "asterisk"
-        done = play(lab_directory, f"--tags={tags}", "--diff", "-e", described)
+        done = play(lab_directory, "--tags=database,asterisk" if on else "--tags=asterisk", "--diff", "-e", described)
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 
@@ -56,14 +55,13 @@ def events(on_lab, linkedid: str) -> dict[str, int]:
 
 
 def test_events_arrive_once_and_switching_ends_no_call(switch, on_lab, telephones):
+    # SIPp ends a call after 100 s, so each of them spans one run.
     phone = telephones.answering("6002")
     caller = telephones.dial("6001", "6002")
     assert "asterisk.service: reloaded cel_sqlite3_custom" in switch(True)
     assert BACKEND in on_lab("asterisk -rx 'cel show status'")
     assert not caller.over
     caller.hang_up()
-    # The verification's own are removed.
-    assert rows(on_lab, "SELECT count(*) FROM cel WHERE channame LIKE '%/verify%'") == ["0"]
     # While PostgreSQL is down, they wait in the journal.
     status = "labredes-cdr status"
     on_lab("systemctl stop 'postgresql@*-main.service'", seconds=60)
