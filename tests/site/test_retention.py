@@ -21,6 +21,8 @@ printf '[message]\\norigtime=%s\\nduration=2\\nmsg_id=%s\\n' {at} {name} > msg{i
 """
 RECORD = "INSERT INTO cdr (calldate, uniqueid, sequence) VALUES (now() - interval '{days} days', '{key}', 1)"
 
+QUERY = "cd / && sudo -u postgres psql -Atc {} asterisk"
+
 
 @pytest.fixture
 def policy(lab_directory, on_lab):
@@ -32,6 +34,7 @@ def policy(lab_directory, on_lab):
         return done.stdout
 
     yield run
+    on_lab(QUERY.format("\"DELETE FROM cdr WHERE uniqueid LIKE '%-9._'\"") + f"; rm -f {SPOOL}/monitor/*.wav")
     if on_lab("ls /usr/local/sbin/labredes-retention || true"):
         run({})
 
@@ -55,10 +58,9 @@ def found(on_lab, number: str) -> list[str]:
 
 
 def test_old_goes_and_the_lamp_with_it(policy, leave, on_lab, telephones, inbox, lab):
-    query = "cd / && sudo -u postgres psql -Atc {} asterisk"
     name = re.search("System name: *(.*)", on_lab("asterisk -rx 'core show settings'"))[1]
     for days, key in ((40, f"{name}-9.1"), (20, f"{name}-9.2"), (40, "other-9.1")):
-        on_lab(query.format(shlex.quote(RECORD.format(days=days, key=key))))
+        on_lab(QUERY.format(shlex.quote(RECORD.format(days=days, key=key))))
     on_lab(f"mkdir -p {SPOOL}/monitor; cd {SPOOL}/monitor && touch new.wav && touch -d '-40 days' old.wav")
     on_lab(f"chown -R asterisk:asterisk {SPOOL}/monitor")
     assert "labredes-retention" in policy(DAYS, "--check")
@@ -85,7 +87,7 @@ def test_old_goes_and_the_lamp_with_it(policy, leave, on_lab, telephones, inbox,
     assert within(15, lambda: phone.messages()[-1] == (False, 0)), phone.messages()
     assert on_lab(f"ls {SPOOL}/monitor") == "new.wav\n"
     assert on_lab(
-        query.format("\"SELECT uniqueid FROM cdr WHERE uniqueid LIKE '%-9._' ORDER BY 1\"")
+        QUERY.format("\"SELECT uniqueid FROM cdr WHERE uniqueid LIKE '%-9._' ORDER BY 1\"")
     ).split() == sorted([f"{name}-9.2", "other-9.1"])
     assert "Removed" in on_lab("journalctl --unit=labredes-retention --output=cat")
     # The mailbox takes messages as before.
@@ -94,7 +96,7 @@ def test_old_goes_and_the_lamp_with_it(policy, leave, on_lab, telephones, inbox,
     assert caller.hears("vm-isunavail"), caller
     assert caller.leaves_message(), caller
     assert within(5, lambda: len(inbox("6003")) == 1), (inbox("6003"), caller)
-    on_lab(query.format("\"DELETE FROM cdr WHERE uniqueid LIKE '%-9._'\"") + f"; rm -r {SPOOL}/monitor/new.wav")
+    on_lab(QUERY.format("\"DELETE FROM cdr WHERE uniqueid LIKE '%-9._'\"") + f"; rm -r {SPOOL}/monitor/new.wav")
     policy({})
     assert "labredes-retention" not in on_lab(
         "systemctl list-timers --all; ls /etc /etc/systemd/system /usr/local/sbin"
