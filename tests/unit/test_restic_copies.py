@@ -40,8 +40,9 @@ class Copies:
             "tag": "pbx1",
             "format": 1,
             "keep": {},
-            "check_parts": 30,
-            "warn_hours": 48,
+            # As templates write numbers.
+            "check_parts": "30",
+            "warn_hours": "48",
             "content": {**self.host.options(), "files": {}, "package": "labredes-asterisk"},
             "database": {
                 "table": "cdr",
@@ -178,7 +179,7 @@ def test_failed_copy_is_seen(copies, tmp_path):
     assert copies.status()["problem"] == said[3:-1]
     # Until the time is over nobody is alarmed by it.
     copies.run("age")
-    copies.settings["warn_hours"] = -1
+    copies.settings["warn_hours"] = "-1"
     assert "the last copy off the site was made and checked: 20" in copies.run("age", fails=True).lower()
 
 
@@ -203,7 +204,7 @@ def test_other_password_is_refused(copies):
 
 
 def test_damaged_repository_fails_the_copy(copies):
-    copies.settings["check_parts"] = 1
+    copies.settings["check_parts"] = "1"
     copies.run("copy")
     pack = max((path for path in copies.repository.glob("data/*/*")), key=lambda path: path.stat().st_size)
     pack.chmod(0o600)

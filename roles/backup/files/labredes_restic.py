@@ -184,7 +184,7 @@ def copy(settings, repository):
     kept = [word for name, number in sorted(settings["keep"].items()) for word in ("--keep-" + name, str(number))]
     if kept:
         repository.run("forget", "--quiet", "--tag", settings["tag"], "--prune", *kept)
-    parts = settings["check_parts"]
+    parts = int(settings["check_parts"])
     repository.run("check", *([f"--read-data-subset={began // DAY % parts + 1:.0f}/{parts}"] if parts else []))
     note(checked=int(time.time()), seconds=round(time.time() - began), problem="")
     counts = manifest["counts"]
@@ -240,7 +240,7 @@ def perform(options):
     """Run a command; returns its exit code."""
     settings = read(SETTINGS)
     if options.command == "age":
-        print(age(settings["warn_hours"]))
+        print(age(int(settings["warn_hours"])))
         return 0
     for path, mode in ((CACHE, 0o700), (os.path.dirname(STATUS), 0o755)):
         os.makedirs(path, exist_ok=True)
