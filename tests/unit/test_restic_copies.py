@@ -46,6 +46,7 @@ class Copies:
             "content": {**self.host.options(), "files": {}, "package": "labredes-asterisk"},
             "database": {
                 "table": "cdr",
+                "events": "cel",
                 "environment": {
                     "PGHOST": "127.0.0.1",
                     "PGPORT": str(server.port),
@@ -124,7 +125,8 @@ def empty(tmp_path_factory) -> Path:
 @pytest.fixture
 def copies(server, tmp_path, empty):
     """An exchange with 50 call records and an empty repository."""
-    server.query("TRUNCATE cdr")
+    server.query("TRUNCATE cdr, cel")
+    server.query("INSERT INTO cel (eventtime, eventtype, uniqueid) VALUES (now(), 'CHAN_START', 'a-1')")
     server.query(
         "INSERT INTO cdr (calldate, src, uniqueid, sequence)"
         " SELECT '2026-01-01'::timestamp + n * interval '1 h', '6001', 'a-' || n, n FROM generate_series(1, 50) n"
@@ -163,6 +165,8 @@ def test_copy_is_an_archive_that_can_be_restored(copies, tmp_path):
         "latest_record": "2026-01-03 02:00:00",
     }
     assert manifest["counts"]["messages"] == {"6001": 1} and manifest["counts"]["forwards"] == 1
+    assert (manifest["counts"]["records"], manifest["counts"]["events"]) == (50, 1)
+    assert b"CHAN_START" in contents["records.pgc"]
     assert not list((tmp_path / "cache").glob("*.tar")) and not (tmp_path / "cache/new").exists()
     # No secret is an argument.
     called = (tmp_path / "called").read_text()
@@ -212,6 +216,11 @@ def test_damaged_repository_fails_the_copy(copies):
     pack.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
     assert copies.run("copy", fails=True).startswith("<3>Restic check ended with 1 (")
     assert copies.status()["problem"]
+
+
+def test_database_without_channel_events_is_copied(copies):
+    copies.settings["database"]["events"] = "missing"
+    assert copies.run("copy").startswith("Copied 50 call records")
 
 
 def test_old_copies_go_and_those_of_other_exchanges_stay(copies):

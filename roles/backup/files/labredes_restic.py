@@ -28,7 +28,11 @@ RETRY = 20  # seconds between two attempts
 # The files of the collection, beside this one.
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from ansible_collections.labredes.pbx.plugins.module_utils import exchange_archive, exchange_data  # noqa: E402
-from ansible_collections.labredes.pbx.plugins.module_utils.records_dump import DumpError, Records  # noqa: E402
+from ansible_collections.labredes.pbx.plugins.module_utils.records_dump import (  # noqa: E402
+    DumpError,
+    MissingTableError,
+    Records,
+)
 
 
 class CopyError(Exception):
@@ -115,8 +119,12 @@ def prepare(repository):
 
 
 def dump_records(database, path):
-    """Dump the table of call records, not compressed, so that the next copy shares most of it with this one."""
-    command = ["pg_dump", "--format=custom", "--compress=0", "--no-password", "--table=" + database["table"]]
+    """Dump the tables, not compressed, so that the next copy shares most of them with this one.
+
+    Returns the call records, and the number of channel events, of which there may be no table.
+    """
+    tables = ["--table=" + name for name in (database["table"], database["events"])]
+    command = ["pg_dump", "--format=custom", "--compress=0", "--no-password"] + tables
     done = subprocess.run(
         command + ["--file=" + path],
         env=dict(os.environ, PGCONNECT_TIMEOUT="30", **database["environment"]),
@@ -129,7 +137,13 @@ def dump_records(database, path):
     records = Records(path, database["table"])
     while records.next_row():
         pass
-    return records
+    try:
+        events = Records(path, database["events"], "eventtime")
+        while events.next_row():
+            pass
+    except MissingTableError:
+        return records, 0
+    return records, events.count
 
 
 def digest(path):
@@ -143,7 +157,7 @@ def make_archive(settings, work):
     members = ["exchange.tar", "records.pgc"]
     # The journal first: a record that has left it since is in the dump.
     counts = exchange_archive.write(os.path.join(work, members[0]), settings["content"])
-    records = dump_records(settings["database"], os.path.join(work, members[1]))
+    records, events = dump_records(settings["database"], os.path.join(work, members[1]))
     show = ["dpkg-query", "--show", "--showformat=${Version}", settings["content"]["package"]]
     release, _plus, key = subprocess.check_output(show).decode().partition("+pbx.")
     manifest = {
@@ -152,7 +166,7 @@ def make_archive(settings, work):
         "date": time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
         "release": release[2:] if release.startswith("1:") else release,
         "package_key": key,
-        "counts": dict(counts, records=records.count),
+        "counts": dict(counts, records=records.count, events=events),
         "latest_record": records.latest,
         "members": {name: digest(os.path.join(work, name)) for name in members},
     }
