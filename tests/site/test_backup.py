@@ -116,7 +116,7 @@ def test_copy_off_the_site_gives_back_what_was_lost(data, on_lab, lab_directory,
         assert on_lab("systemctl is-failed labredes-restic") == "failed\n"
         on_lab(r"sed -i -E 's/(\"(copied|checked)\": )[0-9]+/\1 5/g' /var/lib/labredes-restic/status.json")
         old = play(lab_directory, "--tags=verify", *restic, playbook="site.yml")
-        assert "the last copy off the site was made and checked: 1970-01-01 00:00 UTC" in " ".join(old.stdout.split())
+        assert "The last copy off the site was made and checked: 1970-01-01 00:00 UTC" in " ".join(old.stdout.split())
     finally:
         gone = play(lab_directory, "--tags=restic", playbook="site.yml")
         on_lab("rm -rf /srv/copies; systemctl reset-failed labredes-restic 2>/dev/null || true")
