@@ -76,7 +76,7 @@ CAUSES = (
     ),
     (
         r"sudo: (command )?not found|(executable|command) .*sudo.* (not found|could not be found)",
-        "sudo is not installed; install it, or set ansible_become: false if {user} is root.",
+        "sudo is not installed; install it, or set ansible_become_method: su if {user} is root.",
     ),
     (
         r"python\S*: (command )?not found|python\S*: No such file|interpreter .* was not found|No such file.*python",

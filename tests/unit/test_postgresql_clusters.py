@@ -139,3 +139,19 @@ def test_rules_of_others_stay_below_those_of_the_exchange(known, cluster, shared
     assert ("local all all peer" in rules) is not shared
     settings = rendering.render(templates / "conf.d/labredes.conf.j2", known(cluster))
     assert ("password_encryption" in settings) is not shared
+
+
+@pytest.mark.parametrize(
+    ("packages", "description", "refused"),
+    [
+        (["sudo"], {}, False),
+        (["sudo-ldap"], {}, False),
+        (["openssh-server"], {}, True),
+        (["openssh-server"], {"ansible_become_method": "su"}, False),
+    ],
+)
+def test_host_without_sudo_is_refused_unless_it_has_su(known, packages, description, refused):
+    tasks = rendering.load(rendering.ROLES / "postgresql/tasks/inspect.yml")
+    (task,) = (one for one in tasks if one["name"].startswith("Refuse a host on which"))
+    found = {**known(MAIN), **description, "preflight_packages": packages}
+    assert all(rendering.evaluate(f"{{{{ {line} }}}}", found) for line in task["when"]) is refused
