@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lab"))
 import debian  # noqa: E402  the path has to be set first
+import manual_installation  # noqa: E402
+from shell import LabError  # noqa: E402
 
 import inventory  # noqa: E402
 
@@ -67,3 +70,15 @@ def test_mirror_setting_replaces_that_of_apt(monkeypatch):
 def test_missing_lab_is_one_sentence(tmp_path):
     with pytest.raises(inventory.LabError, match="there is no lab host in .*; `make lab` creates one"):
         inventory.read(tmp_path)
+
+
+def test_manual_installation_takes_the_newest_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(manual_installation, "CACHE", tmp_path)
+    (tmp_path / "packages").mkdir()
+    for age, name in enumerate(("22.1.0_debian11_amd64_b", "22.1.0_debian11_amd64_a", "22.1.0_debian12_amd64_c")):
+        path = tmp_path / f"packages/labredes-asterisk_{name}.deb"
+        path.touch()
+        os.utime(path, (age, age))
+    assert manual_installation.package("22.1.0", "debian11").name.endswith("debian11_amd64_a.deb")
+    with pytest.raises(LabError, match="no package of Asterisk 22.2.0 for debian11; build it with `make lab`"):
+        manual_installation.package("22.2.0", "debian11")
