@@ -90,3 +90,22 @@ def test_package_with_another_checksum_is_not_installed(tmp_path, beside, comple
     assert rendering.evaluate("{{ " + task["ansible.builtin.assert"]["that"] + " }}", known) is complete
     package.unlink()
     assert rendering.evaluate("{{ " + task["ansible.builtin.assert"]["that"] + " }}", known) is False
+
+
+@pytest.mark.parametrize(("booted", "code", "failed"), [(True, 1, True), (False, 1, False), (False, 0, False)])
+def test_build_without_systemd_ends_with_its_task(booted, code, failed):
+    """And why it failed is reported by the task that waits for it."""
+    tasks = rendering.load(rendering.ROLES / "asterisk_package/tasks/start.yml")
+    block = next(task["block"] for task in tasks if "block" in task)
+    (task,) = [task for task in block if task["name"].startswith("Start the build")]
+    names = ("__asterisk_package_work", "__asterisk_package_tree", "asterisk_package_version")
+    known = {
+        **rendering.load(rendering.ROLES / "asterisk_package/vars/main/package.yml"),
+        **{name: name for name in names},
+        **{"labredes_booted": booted, "asterisk_package_deb": "/cache/a.deb", "__asterisk_package_unit": "unit"},
+        "__asterisk_package_started": {"rc": code, "stderr": "no"},
+    }
+    argv = rendering.evaluate(task["ansible.builtin.command"]["argv"], known)
+    build = ["sh", "__asterisk_package_work/build.sh", "__asterisk_package_tree", "a.deb", "asterisk_package_version"]
+    assert argv[-5:] == build and argv[0] == ("systemd-run" if booted else "sh")
+    assert rendering.evaluate("{{ " + task["failed_when"] + " }}", known) is failed
