@@ -8,10 +8,11 @@ PYTHON ?= python3.11
 DISTRIBUTION ?= bullseye
 LAB := .venv/bin/python lab/lab.py
 IMAGE := .venv/bin/python container/container.py
-# podman with both of its runtimes (which of them works depends on the machine) and its network;
+# podman with both of its runtimes (which of them works depends on the machine), its network and its pods;
 # what makes images, unpacks Debian's sources, and calls.
-PACKAGES := podman crun runc netavark aardvark-dns iptables mmdebstrap dpkg-dev openssh-client git sip-tester \
-  baresip-core age ca-certificates chromium fonts-liberation gnupg iproute2 lua5.2 nftables postgresql procps restic
+PACKAGES := podman crun runc netavark aardvark-dns catatonit iptables mmdebstrap dpkg-dev openssh-client git \
+  sip-tester baresip-core age ca-certificates chromium fonts-liberation gnupg iproute2 lua5.2 nftables postgresql procps \
+  restic
 
 # Taken as they are written, dollars and quotes included.
 export LAB_CMD := $(value CMD)
@@ -69,7 +70,7 @@ image-down: tools ## Remove the containers; VOLUMES=1 removes their data, invent
 	@$(IMAGE) down $(if $(VOLUMES),--volumes)
 
 .PHONY: image-test
-image-test: tools ## Test the images and the running containers: limits, refusals, restarts, calls (ten minutes)
+image-test: image ## Test the images and the running containers: limits, refusals, a reboot, calls (half an hour)
 	@pytest tests/image
 
 LINTS := lint-ansible lint-sanity lint-yaml lint-python lint-types lint-shell lint-spelling

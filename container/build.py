@@ -17,7 +17,7 @@ import debian
 import definition
 import engine as engines
 import upstream
-from engine import engine
+from engine import engine, remove
 from shell import CACHE, LabError, lock, log, run
 
 import lab
@@ -28,8 +28,8 @@ STAGE = f"{REPOSITORY}labredes-stage"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 # What decides the content of the container with all programs, and of the images besides, apart from the packages.
 PROGRAMS = (
-    *("container/build.yml", "container/definition.py", "roles/asterisk_package", "roles/asterisk/tasks"),
-    *("roles/asterisk/vars", "roles/cdr/files", "roles/cdr/tasks", "roles/cdr/vars", "roles/events"),
+    *("container/build.yml", "container/definition.py", "roles/asterisk_package", "roles/asterisk", "roles/pbx"),
+    *("roles/labredes/defaults", "roles/cdr/files", "roles/cdr/tasks", "roles/cdr/vars", "roles/events"),
     *("roles/postgresql/vars", "roles/tls_certificate/vars", "apir_py/src"),
 )
 IMAGE = ("container/archive.py", "container/build.py", "container/files")
@@ -55,14 +55,14 @@ class Suite:
         self.lines = debian.sources(suite)
         self.settings = [*debian.settings(), 'Acquire::Retries "3";']
 
-    def base(self) -> str:
-        """The name of the image of Debian with Python; builds it when there is none of exactly this definition."""
+    def base(self, again: bool) -> str:
+        """The name of the image of Debian with Python; builds it again, or when there is none of this definition."""
         text = "\n".join(
             [self.suite, *definition.PACKAGES, definition.SETUP, *definition.EXCLUDED, *self.lines, *self.settings]
         )
         name = f"{REPOSITORY}labredes-base:{self.suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         with lock(CACHE / "base.lock", "building the base"):
-            if engine("image", "inspect", name, check=False).returncode:
+            if again or engine("image", "inspect", name, check=False).returncode:
                 self._bootstrap(name)
         return name
 
@@ -89,25 +89,29 @@ class Suite:
 
     def stage(self, base: str, name: str, key: str) -> None:
         """Make the image with all programs, by the roles."""
-        log("installing Asterisk, PostgreSQL and the services by the roles (about two minutes)")
-        container = f"labredes-build-{os.getpid()}"
-        engine("run", "--detach", f"--name={container}", "--user=0", base, "sleep", "3600", image=base)
+        log("installing Asterisk, PostgreSQL and the services by the roles (two minutes, or six with the compilation)")
+        container, builder = (f"labredes-{purpose}-{os.getpid()}" for purpose in ("build", "compile"))
         try:
-            chosen = release()
+            for one in (container, builder):
+                engine("run", "--detach", f"--name={one}", "--user=0", base, "sleep", "7200", image=base)
             path = self.directory / "build"
+            secrets = path / "secrets"
             content = {
-                "all": {"vars": {**chosen, "labredes_secrets_dir": str(path / "secrets")}},
-                "pbx": {"hosts": {"image": connection(container)}},
-                "builders": {"hosts": {}},
+                "all": {"vars": {**release(), "labredes_secrets_dir": str(secrets)}},
+                "pbx": {"hosts": {"image": {**connection(container), **definition.DEMO}}},
+                "builders": {"hosts": {"builder": connection(builder)}},
                 "databases": {},
             }
             hosts = path / "inventory" / "hosts.yml"
             hosts.parent.mkdir(parents=True, exist_ok=True)
             hosts.write_text("---\n" + json.dumps(content, indent=2) + "\n")
             lab.ansible(path, ROOT / "container" / "build.yml")
-            engine("commit", "--quiet", f"--change=LABEL {LABEL}={key}", container, name, timeout=300)
+            known = {file.name: file.read_text().strip() for file in (secrets / "image").iterdir()}
+            engine("exec", "--interactive", container, "python3", "-c", definition.KEEP_DEMO, input=json.dumps(known))
+            engine("commit", f"--change=LABEL {LABEL}={key}", container, name, timeout=300)
         finally:
-            engine("rm", "--force", container, check=False)
+            for one in (container, builder):
+                remove(one)
 
 
 @functools.cache
@@ -163,7 +167,7 @@ def build(directory: pathlib.Path, suite: str, again: bool = False) -> None:
     made = Suite(directory, suite)
     stage, programs = f"{STAGE}:{suite}", digest(*PROGRAMS)
     if again or label(stage) != programs:
-        made.stage(made.base(), stage, programs)
+        made.stage(made.base(again), stage, programs)
     facts = described(stage)
     for image in definition.IMAGES:
         reduce(image, stage, key, suite, facts, directory)
@@ -230,7 +234,7 @@ def reduce(
             )
             engine("export", "--output", tree, container, timeout=300)
         finally:
-            engine("rm", "--force", container, check=False)
+            remove(container)
         environment = {"LABREDES_RELEASE": facts["release"]}
         config = {"architecture": ARCHITECTURES[platform.machine()], "config": image.config(labels, environment)}
         tag = f"{name}:{facts['release'].replace('~', '-')}-{facts['package']}"

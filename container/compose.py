@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
-import subprocess
+import socket
 import sys
 from typing import Any
 
 import engine as engines
 import yaml
-from engine import NAME, engine
+from engine import NAME, engine, remove
 from shell import LabError, run
 
 FILE = pathlib.Path(__file__).resolve().parent / "compose.yml"
@@ -18,9 +19,9 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 def content() -> dict[str, Any]:
-    """The compose file with its default values."""
-    known = {"LABREDES_NAME": NAME}
-    text = VARIABLE.sub(lambda found: known.get(found[1], found[2]), FILE.read_text())
+    """The compose file with the values of the environment, or its own."""
+    known = {**os.environ, "LABREDES_NAME": NAME}
+    text = VARIABLE.sub(lambda found: known.get(found[1]) or found[2], FILE.read_text())
     return yaml.safe_load(text)
 
 
@@ -59,39 +60,41 @@ def up(*services: str) -> None:
         of = engine("container", "inspect", "--format", "{{.Image}}", container, check=False).stdout.strip()
         wanted = engine("image", "inspect", "--format", "{{.Id}}", described[name]["image"]).stdout.strip()
         if of and of.removeprefix("sha256:") != wanted.removeprefix("sha256:"):
-            engine("rm", "--force", "--time=10", container, timeout=60)
+            remove(container, 10)
+    network = described["network"]
+    running = engine("container", "inspect", "--format", "{{.State.Running}}", network["container_name"], check=False)
+    if running.stdout.strip() != "true":
+        check_ports(network["ports"])
     environment = {**engines.environment(image), "LABREDES_NAME": NAME}
     run([*command(), "up", "--detach", *services], timeout=180, env=environment)
+
+
+def check_ports(published: list[str]) -> None:
+    """Refuse a port that cannot be published, with what to do."""
+    for line in published:
+        address, ports, _inside = line.rsplit(":", 2)
+        kind = line.rpartition("/")[2]
+        first, _to, last = ports.partition("-")
+        for port in range(int(first), int(last or first) + 1):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as probe:
+                if kind == "tcp":  # a connection that has just ended takes no port
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((address, port))
+                except OSError as error:
+                    variable = "LABREDES_API_ADDRESS" if address.startswith("127.") else "LABREDES_SIP_ADDRESS"
+                    raise LabError(
+                        f"port {port} ({kind}) of {address} cannot be published ({error.strerror}); stop the program "
+                        f"that has it, or set {variable} to another address of this machine"
+                    ) from None
 
 
 def down(data: bool) -> None:
     """Remove the containers, and with `data` the volumes."""
     names = [service["container_name"] for service in content()["services"].values()]
     for name in reversed(names):
-        engine("rm", "--force", "--time=10", name, check=False, timeout=60)
+        remove(name, 10)
     if data:
         for volume in content()["volumes"].values():
             engine("volume", "rm", "--force", volume["name"], check=False)
     engine("network", "rm", f"{NAME}_default", check=False)
-
-
-def sbom(directory: pathlib.Path) -> None:
-    """Write the SBOM of each image beside its archive."""
-    program = pathlib.Path(sys.executable).with_name("debsbom")
-    for service, name in images().items():
-        if service == "network":
-            continue
-        image = content()["services"][service]["image"]
-        target = directory / f"{name}.cdx.json"
-        made = engine("create", image, "true", image=image).stdout.strip().splitlines()[-1]
-        try:
-            with subprocess.Popen([engines.ENGINE, "export", made], stdout=subprocess.PIPE) as exported:
-                done = run(
-                    [program, "generate", "-t", "cdx", "-r", "-", "-o", directory / name],
-                    stdin=exported.stdout,
-                    timeout=300,
-                )
-        finally:
-            engine("rm", "--force", made, check=False)
-        if not target.exists():
-            raise LabError(f"debsbom wrote no {target}: {done.stderr}")

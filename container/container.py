@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT / "lab"))
 import build  # noqa: E402  they need the path of the lab's modules
 import compose  # noqa: E402
 import definition  # noqa: E402
-from engine import NAME, engine  # noqa: E402
+import sbom as bill  # noqa: E402
+from engine import NAME, engine, remove  # noqa: E402
 from shell import LabError, log, perform  # noqa: E402
 
 import inventory  # noqa: E402
@@ -85,7 +86,7 @@ class Manager:
         self.stage = f"{build.STAGE}:{suite}"
 
     def __enter__(self) -> Manager:
-        engine("rm", "--force", "--time=0", MANAGER, check=False)
+        remove(MANAGER)
         # The notes on what Asterisk has read stay, with the record of the secrets.
         prepare = "mkdir -p /var/lib/labredes/run; ln -sfn /var/lib/labredes/run /run/labredes; "
         # New volumes belong to those who write there.
@@ -105,7 +106,7 @@ class Manager:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        engine("rm", "--force", "--time=0", MANAGER, check=False)
+        remove(MANAGER)
 
 
 def wait_until_healthy(service: str, seconds: float = 60) -> None:
@@ -133,7 +134,7 @@ def up(options: argparse.Namespace) -> None:
         compose.up("records", "pbx", "events")
         for service, files in before.items():
             if files and files != files_of(service):
-                engine("restart", "--time=5", f"{NAME}-{service}")
+                engine("restart", "-t=5", f"{NAME}-{service}")
         for service in ("records", "pbx", "events"):
             wait_until_healthy(service)
         lab.ansible(options.dir, ROOT / "playbooks" / "verify.yml")
@@ -160,26 +161,30 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
         answer = pathlib.Path(temporary) / "info.json"
         output = lab.ansible(
             *(options.dir, ROOT / "lab" / "info.yml", "-e", f"lab_info_file={answer}"),
-            *("-e", "ansible_host=" + address(), "-e", "ansible_connection=local"),
+            *("-e", f"ansible_host={address('8888/tcp')}", "-e", "ansible_connection=local"),
             quiet=True,
         )
         if not answer.exists():
             raise LabError(f"there is no exchange in {options.dir}/inventory; `make image-run` makes one:\n{output}")
-        # What listens on every address of the containers is reached at theirs.
-        described = json.loads(answer.read_text().replace("0.0.0.0", address()))
+        # What listens on every address of the containers is reached at theirs, or where AMI and ARI are published.
+        described = json.loads(answer.read_text().replace("0.0.0.0", address("8088/tcp")))
     sip = {"udp": None, "tcp": None, **described["info"].pop("sip")}
     described["info"] = {"host": address(), "image": running_image(), "sip": sip, **described["info"]}
     return described
 
 
-def address() -> str:
-    """The address of the containers' network as this machine reaches it: their own, or that of published ports."""
+def address(port: str = "5060/udp") -> str:
+    """The address at which this machine reaches a port of the containers: their own, or where it is published."""
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     shown = engine("container", "inspect", "--format", form, f"{NAME}-network", check=False)
     if shown.returncode:
         raise LabError(f"there is no container {NAME}-network; `make image-run` starts it")
     own = shown.stdout.strip()
-    return own if own and reachable(own) else "127.0.0.1"
+    if own and reachable(own):
+        return own
+    lines = compose.content()["services"]["network"]["ports"]
+    published = next(line for line in lines if line.endswith(f":{port}")).split(":")[0]
+    return "127.0.0.1" if published == "0.0.0.0" else published
 
 
 def reachable(own: str) -> bool:
@@ -207,12 +212,13 @@ def info(options: argparse.Namespace) -> None:
 
 def sbom(options: argparse.Namespace) -> None:
     """Write the list of what each image holds (SBOM, CycloneDX) beside its archive."""
-    compose.sbom(options.dir)
+    for entry in definition.IMAGES:
+        bill.write(options.dir, f"{build.REPOSITORY}{entry.name}:latest", entry.name)
 
 
 def down(options: argparse.Namespace) -> None:
     """Remove the containers; with --volumes also their data, the inventory and the secrets."""
-    engine("rm", "--force", "--time=0", MANAGER, check=False)
+    remove(MANAGER)
     compose.down(options.volumes)
     if options.volumes:
         engine("volume", "rm", "--force", f"{NAME}-state", check=False)

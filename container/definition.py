@@ -38,7 +38,36 @@ EXCLUDED = (
     *(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "info", "locale", "lintian", "bug", "doc-base")),
     "path-include=/usr/share/doc/*/copyright",
 )
+# What the demo exchange has besides what the default one has: no database, and as many ports as are published.
+DEMO = {
+    "asterisk_cdr_pgsql": False,
+    "labredes_sip_transports": ["udp", "tcp"],
+    "labredes_rtp_start": 10000,
+    "labredes_rtp_end": 10099,
+}
+# Moves the configuration that the roles have written to where the entrypoint finds it, with the names of the secrets
+# in place of their values. It gets these as JSON, and runs in the container.
+KEEP_DEMO = r"""
+import json, os, re, shutil, sys
+source, target = "/etc/asterisk", "/usr/share/labredes-pbx/demo"
+secrets, used = json.load(sys.stdin), set()
+shutil.rmtree(target, ignore_errors=True)
+os.makedirs(target)
+for name in sorted(os.listdir(source)):
+    with open(os.path.join(source, name), encoding="utf-8") as opened:
+        text = opened.read()
+    for secret, value in secrets.items():
+        text, found = re.subn("(?<![0-9A-Za-z])" + re.escape(value) + "(?![0-9A-Za-z])", "@" + secret + "@", text)
+        used.update([secret] if found else [])
+        assert value not in text or len(value) < 8, secret
+    with open(os.path.join(target, name), "w", encoding="utf-8") as written:
+        written.write(text)
+    os.remove(os.path.join(source, name))
+with open(os.path.join(target, "secrets"), "w", encoding="utf-8") as written:
+    written.write("".join(name + "\n" for name in sorted(used)))
+"""
 # What the other images do not need.
+PBX = ("/usr/share/labredes-pbx",)
 EVENTS = ("/usr/local/lib/labredes-events", "/etc/labredes-events")
 RECORDS = ("/usr/local/sbin/labredes-cdr",)
 HEALTH = {"Interval": 30, "Timeout": 10, "StartPeriod": 60, "Retries": 3}
@@ -87,8 +116,9 @@ IMAGES = (
         title="Asterisk telephone exchange",
         kept=("labredes-asterisk", "odbc-postgresql", "unixodbc", "libradcli4", "tzdata"),
         user="asterisk",
-        # It answers once all modules are loaded, and as long as its command line works.
-        health=["asterisk", "-rx", "core waitfullybooted"],
+        # It answers once all modules are loaded, and as long as its command line works. For one that is frozen it would
+        # wait for ever, and podman 4 with it.
+        health=["timeout", "9", "asterisk", "-rx", "core waitfullybooted"],
         exposed=("5060/udp", "5060/tcp", "5061/tcp", "8089/tcp", "5038/tcp", "8088/tcp"),
         environment={"ODBCINI": "/etc/asterisk/odbc.ini"},
         directories={
@@ -119,7 +149,7 @@ IMAGES = (
             "/etc/postgresql": "postgres postgres 0755",
             "/run/postgresql": "postgres postgres 2775",
         },
-        removed=(*EVENTS, *RECORDS, "/etc/ssl/private/*", "/etc/ssl/certs/*"),
+        removed=(*EVENTS, *RECORDS, *PBX, "/etc/ssl/private/*", "/etc/ssl/certs/*"),
         # A fast shutdown, which does not wait for clients.
         stop="SIGINT",
     ),
@@ -136,7 +166,7 @@ IMAGES = (
             "/run/labredes-cdr": "labredes-cdr labredes-cdr 0755",
             "/var/lib/labredes-cdr": "labredes-cdr labredes-cdr 2770",
         },
-        removed=EVENTS,
+        removed=EVENTS + PBX,
         python=True,
     ),
     Image(
@@ -159,7 +189,7 @@ IMAGES = (
         },
         # It reads the key of the certificate as Asterisk does.
         groups={"labredes-events": "asterisk"},
-        removed=RECORDS,
+        removed=RECORDS + PBX,
         python=True,
     ),
 )

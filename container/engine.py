@@ -10,7 +10,7 @@ from typing import Any
 import host
 from shell import CACHE, LabError, run
 
-# Whichever is given has docker's commands run, exec, export, load, commit and inspect.
+# Whichever is given has docker's commands; only what podman and docker share is used of them.
 ENGINE = os.environ.get("ENGINE", "") or "podman"
 # Of the container with Asterisk; the names of the others and of the volumes begin with it.
 NAME = os.environ.get("LABREDES_NAME", "") or "labredes-pbx"
@@ -40,3 +40,10 @@ def environment(image: str) -> dict[str, str]:
 def engine(*words: str | os.PathLike[str], image: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command of the engine; one that starts containers names an image to try the settings with."""
     return run([ENGINE, *words], env=environment(image) if image else dict(os.environ), **options)
+
+
+def remove(name: str, seconds: int = 0) -> None:
+    """Remove a container, if it is there; one that should end by itself has some seconds for it."""
+    end = ("stop", f"-t={seconds}", name) if seconds else ("kill", name)
+    engine(*end, check=False, timeout=seconds + 50)
+    engine("rm", "--force", name, check=False, timeout=60)

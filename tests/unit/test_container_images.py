@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
+import socket
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 import rendering
+import yaml
 
 sys.path[:0] = [str(rendering.ROOT / "container"), str(rendering.ROOT / "lab")]
 import archive  # noqa: E402  the path has to be set first
 import compose  # noqa: E402
 import definition  # noqa: E402
+import sbom  # noqa: E402
+from shell import LabError  # noqa: E402
 
 EPOCH = 1_700_000_000
 SERVICES = compose.content()["services"]
@@ -106,3 +113,86 @@ def test_volumes_of_services_are_described_and_owned():
     known = set(compose.content()["volumes"])
     assert {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])} == known
     assert paths <= {path for image in definition.IMAGES for path in image.directories}
+
+
+@pytest.mark.parametrize("kind", ["udp", "tcp"])
+def test_taken_port_is_refused_with_the_cure(kind):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        if kind == "tcp":
+            taken.listen()
+        with pytest.raises(LabError, match=rf"port {port} \({kind}\) of 127.0.0.1 .* set LABREDES_API_ADDRESS"):
+            compose.check_ports([f"127.0.0.1:{port - 1}-{port}:10000-10001/{kind}"])
+    compose.check_ports([f"127.0.0.1:{port}:{port}/{kind}"])
+
+
+def test_compose_file_takes_the_environment(monkeypatch):
+    monkeypatch.setenv("LABREDES_SIP_ADDRESS", "192.0.2.1")
+    monkeypatch.setenv("LABREDES_IMAGE", "")
+    assert compose.content()["services"]["network"]["ports"][0] == "192.0.2.1:5060:5060/udp"
+    assert compose.images()["pbx"] == "labredes-pbx"
+
+
+SOURCES = {"release": "22.10.1", "repository": "https://example.org/asterisk", "commit": "f" * 40,
+           "files": {"pjproject-2.17.tar.bz2": ["sha256:" + "A" * 64, "md5:" + "b" * 32]}}  # fmt: skip
+
+
+@pytest.mark.parametrize("commit", ["f" * 40, ""])
+def test_sbom_has_sources_and_our_files(tmp_path, commit):
+    described = json.dumps({**SOURCES, "commit": commit}).encode()
+    tree = exported(
+        tmp_path / "root.tar",
+        [("usr/local/sbin/ours", b"#!"), ("usr/bin/theirs", b"x"), (sbom.SOURCES, described)],
+        EPOCH,
+    )
+    package = f"{sbom.PACKAGE}1:22?arch=amd64"
+    listed = [{"ref": package, "dependsOn": ["libc"]}, {"ref": f"{sbom.PACKAGE}1:22?arch=source"}]
+    done = sbom.complete({"components": [], "dependencies": listed}, tree)
+    known = {component["bom-ref"]: component for component in done["components"]}
+    assert known["source:pjproject-2.17.tar.bz2"]["hashes"] == [
+        {"alg": "SHA-256", "content": "a" * 64},
+        {"alg": "MD5", "content": "b" * 32},
+    ]
+    sources = ["source:asterisk-22.10.1"] * bool(commit) + ["source:pjproject-2.17.tar.bz2"]
+    assert done["dependencies"][0] == {"ref": package, "dependsOn": ["libc", *sources]}
+    assert {entry["ref"] for entry in done["dependencies"][2:]} == set(known)
+    assert known["file:usr/local/sbin/ours"]["hashes"][0]["content"] == hashlib.sha256(b"#!").hexdigest()
+    assert "file:usr/bin/theirs" not in known and ("source:asterisk-22.10.1" in known) == bool(commit)
+
+
+def test_demo_is_kept_without_its_secrets(tmp_path):
+    source, target = tmp_path / "asterisk", tmp_path / "demo"
+    source.mkdir()
+    (source / "pjsip.conf").write_text("password = Abcdefgh12345678\nport = 5060\n")
+    (source / "voicemail.conf").write_text("6001 => 506012,Ana,x506012,5060123\n")
+    program = definition.KEEP_DEMO.replace("/etc/asterisk", str(source)).replace(
+        "/usr/share/labredes-pbx/demo", str(target)
+    )
+    secrets = {"phone_6001": "Abcdefgh12345678", "mailbox_6001": "506012", "tls_p12": "Zyxwvuts87654321"}
+    subprocess.run([sys.executable, "-c", program], input=json.dumps(secrets), text=True, check=True)
+    assert (target / "pjsip.conf").read_text() == "password = @phone_6001@\nport = 5060\n"
+    assert (target / "voicemail.conf").read_text() == "6001 => @mailbox_6001@,Ana,x506012,5060123\n"
+    assert (target / "secrets").read_text() == "mailbox_6001\nphone_6001\n" and not list(source.iterdir())
+
+
+def pod() -> dict:
+    """The pod of Kubernetes in docs/image.md."""
+    page = (rendering.ROOT / "docs" / "image.md").read_text()
+    block = re.search(r"(?m)^    apiVersion: v1\n(?:    .*\n|\n)+", page)[0]
+    return yaml.safe_load(re.sub(r"(?m)^    ", "", block))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_pod_of_the_page_is_as_the_compose_file(index):
+    container = pod()["spec"]["containers"][index]
+    service = SERVICES[container["name"]]
+    mounted = {(one["name"], one["mountPath"], bool(one.get("readOnly"))) for one in container["volumeMounts"]}
+    volumes = [volume.split(":") for volume in service["volumes"]]
+    assert mounted == {(name, path, mode == ["ro"]) for name, path, *mode in volumes} | {("tmp", "/tmp", False)}
+    image = next(one for one in definition.IMAGES if one.name == compose.images()[container["name"]])
+    context = container["securityContext"]
+    assert context["runAsUser"] == context["runAsGroup"] == definition.USERS[image.user]
+    assert context["readOnlyRootFilesystem"] is True and context["capabilities"] == {"drop": ["ALL"]}
+    assert {one["name"] for one in container["volumeMounts"]} <= {one["name"] for one in pod()["spec"]["volumes"]}
+    assert pod()["spec"]["hostNetwork"] is True

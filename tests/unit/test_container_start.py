@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -153,6 +154,64 @@ def test_empty_configuration_is_refused_with_the_cure(pbx):
     shutil.rmtree(pbx.root / "etc/asterisk")
     (pbx.root / "etc/asterisk").mkdir()
     pbx.refuses("the volume of /etc/asterisk is empty", "make image-run")
+
+
+@pytest.fixture
+def demo(pbx) -> Container:
+    """An Asterisk without configuration, whose image has a demo exchange."""
+    shutil.rmtree(pbx.root / "etc/asterisk")
+    (pbx.root / "etc/asterisk").mkdir()
+    shutil.rmtree(pbx.root / "var/lib/labredes-cdr")
+    template = "usr/share/labredes-pbx/demo"
+    for name, text in CONFIGURATION.items():
+        if name not in ("cdr_pgsql.conf", "http.conf"):
+            pbx.write(f"{template}/{name}", text.replace("s3cret", "@ami_lab@"), 0o644)
+    pbx.write(f"{template}/asterisk.conf", "[directories]\nastetcdir => /etc/asterisk\n", 0o644)
+    pbx.write(f"{template}/pjsip.conf", "[6001]\npassword = @phone_6001@\n", 0o644)
+    pbx.write(f"{template}/voicemail.conf", "6001 => @mailbox_6001@,Ana\n", 0o644)
+    pbx.write(f"{template}/secrets", "ami_lab\nmailbox_6001\nphone_6001\n", 0o644)
+    pbx.program("asterisk", 'echo "asterisk $* $ODBCINI"')
+    pbx.environment["LABREDES_DEMO"] = "yes"
+    return pbx
+
+
+def test_demo_starts_with_passwords_of_its_own(demo):
+    done = demo.start()
+    kept = demo.root / "var/spool/asterisk/demo"
+    assert done.returncode == 0, done
+    assert "asterisk -f -C /var/spool/asterisk/demo/asterisk.conf /var/spool/asterisk/demo/odbc.ini" in done.stdout
+    passwords = dict(line.split() for line in (kept / "passwords").read_text().splitlines())
+    assert set(passwords) == {"phone_6001", "mailbox_6001"}
+    assert f"password = {passwords['phone_6001']}\n" in (kept / "pjsip.conf").read_text()
+    assert len(passwords["phone_6001"]) == 32 and re.fullmatch("[0-9]{6}", passwords["mailbox_6001"])
+    assert "astetcdir => /var/spool/asterisk/demo\n" in (kept / "asterisk.conf").read_text()
+    assert "@" not in "".join(path.read_text() for path in kept.iterdir())
+    assert all(path.stat().st_mode & 0o007 == 0 for path in [kept, *kept.iterdir()])
+    assert len(done.stderr.splitlines()) == 1 and "/var/spool/asterisk/demo/passwords" in done.stderr
+    assert not any(value in done.stderr + done.stdout for value in passwords.values())
+
+
+def test_demo_of_yesterday_keeps_its_passwords(demo):
+    former = demo.start() and (demo.root / "var/spool/asterisk/demo/passwords").read_text()
+    assert demo.start().returncode == 0
+    assert (demo.root / "var/spool/asterisk/demo/passwords").read_text() == former
+
+
+def test_demo_does_not_take_the_place_of_an_exchange(pbx):
+    pbx.environment["LABREDES_DEMO"] = "yes"
+    done = pbx.start()
+    assert done.returncode == 0 and "-C /etc/asterisk/asterisk.conf" in done.stdout, done
+    assert done.stderr == "labredes-pbx: /etc/asterisk has an exchange, which starts instead of the demo.\n"
+
+
+def test_demo_starts_where_it_is_asked_for_alone(demo):
+    del demo.environment["LABREDES_DEMO"]
+    demo.refuses("the volume of /etc/asterisk is empty", "make image-run", "LABREDES_DEMO=yes")
+
+
+def test_demo_refuses_an_unwritable_volume(demo):
+    (demo.root / "var/spool/asterisk/.writable").symlink_to("/dev/full/x")
+    demo.refuses("the volume of /var/spool/asterisk is not writable")
 
 
 @pytest.mark.parametrize("name", ["asterisk.conf", "manager.conf", "pjsip.conf", "cdr_sqlite3_custom.conf"])
