@@ -20,12 +20,16 @@ SETTINGS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "
 
 def engine(*words: str, check: bool = True, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a command of podman or docker."""
-    environment = {**os.environ, **({"CONTAINERS_CONF": str(SETTINGS)} if SETTINGS.exists() else {})}
     done = subprocess.run(
-        [ENGINE, *words], capture_output=True, text=True, timeout=seconds, check=False, env=environment
+        [ENGINE, *words], capture_output=True, text=True, timeout=seconds, check=False, env=environment()
     )
     assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     return done
+
+
+def environment() -> dict[str, str]:
+    """The environment with which podman works here."""
+    return {**os.environ, **({"CONTAINERS_CONF": str(SETTINGS)} if SETTINGS.exists() else {})}
 
 
 def directory() -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
-from conftest import IMAGES, engine
+from conftest import IMAGES, directory, engine
 
 SIZE = 230_000_000
-OURS = r"usr/local/sbin/labredes-.*|usr/local/lib/labredes-events(/.*)?|var/lib/asterisk/astdb\.sqlite3"
+OURS = r"usr/local/sbin/labredes-.*|usr/share/labredes-pbx/.*|var/lib/asterisk/astdb\.sqlite3"
 # What scripts of Debian's own packages make when they are installed, and the engine when a container starts.
 MADE = (
     r"etc/(alternatives/.*|\.pwd\.lock|group|gshadow|passwd|shadow|subuid|subgid|ld\.so\.cache|environment|fstab)"
@@ -88,3 +89,28 @@ def test_empty_volume_is_refused_in_one_sentence(image, words):
 def test_root_is_refused(image):
     done = engine("run", "--rm", "--user=0", f"localhost/{image}:latest", check=False)
     assert done.returncode == 78 and "as root" in done.stderr, done
+
+
+def test_sbom_has_packages_sources_and_our_files():
+    for image in IMAGES:
+        sbom = json.loads(Path(directory(), f"{image}.cdx.json").read_text())
+        assert sbom["bomFormat"] == "CycloneDX"
+        assert {"libc6", f"/usr/local/sbin/{image}"} <= {component["name"] for component in sbom["components"]}
+    sbom = json.loads(Path(directory(), "labredes-pbx.cdx.json").read_text())
+    pinned = {component["name"]: component.get("hashes", []) for component in sbom["components"]
+              if component["bom-ref"].startswith("source:")}  # fmt: skip
+    for part in (r"pjproject-.*\.tar\.bz2", r"asterisk-core-sounds-es-.*", r"asterisk-moh-.*", "mp3/common.c",
+                 r"asterisk(-[0-9.]+.*\.tar\.gz)?"):  # fmt: skip
+        assert any(re.fullmatch(part, name) and hashes for name, hashes in pinned.items()), part
+    package = [
+        entry for entry in sbom["dependencies"] if "labredes-asterisk@" in entry["ref"] and entry.get("dependsOn")
+    ]
+    assert {f"source:{name}" for name in pinned} <= set(package[0]["dependsOn"])
+
+
+def test_sbom_of_events_has_the_libraries_that_are_bundled():
+    sbom = json.loads(Path(directory(), "labredes-events.cdx.json").read_text())
+    files = {component["name"]: component for component in sbom["components"] if component["type"] == "file"}
+    for part in (r".*/panoramisk-.*\.whl", r".*/web/phone/jssip\.js", r".*/web/vendor/.*\.js"):
+        assert any(re.fullmatch(part, name) for name in files), part
+    assert all(component["hashes"][0]["alg"] == "SHA-256" for component in files.values())
