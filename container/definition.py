@@ -67,7 +67,7 @@ with open(os.path.join(target, "secrets"), "w", encoding="utf-8") as written:
     written.write("".join(name + "\n" for name in sorted(used)))
 """
 # What the other images do not need.
-PBX = ("/usr/share/labredes-pbx",)
+PBX = ("/usr/share/labredes-pbx", "/etc/asterisk")
 EVENTS = ("/usr/local/lib/labredes-events", "/etc/labredes-events")
 RECORDS = ("/usr/local/sbin/labredes-cdr",)
 HEALTH = {"Interval": 30, "Timeout": 10, "StartPeriod": 60, "Retries": 3}
@@ -117,8 +117,8 @@ IMAGES = (
         kept=("labredes-asterisk", "odbc-postgresql", "unixodbc", "libradcli4", "tzdata"),
         user="asterisk",
         # It answers once all modules are loaded, and as long as its command line works. For one that is frozen it would
-        # wait for ever, and podman 4 with it.
-        health=["timeout", "9", "asterisk", "-rx", "core waitfullybooted"],
+        # wait for ever, even after SIGTERM, and podman 4 with it.
+        health=["timeout", "-s", "KILL", "9", "asterisk", "-rx", "core waitfullybooted"],
         exposed=("5060/udp", "5060/tcp", "5061/tcp", "8089/tcp", "5038/tcp", "8088/tcp"),
         environment={"ODBCINI": "/etc/asterisk/odbc.ini"},
         directories={
