@@ -134,11 +134,12 @@ def connection(container: str) -> dict[str, Any]:
 
 
 def digest(*inputs: str) -> str:
-    """A digest of files of the project and of the release that is asked for."""
+    """A digest of files of the project and of the release that is asked for, wherever its sources come from."""
+    chosen = {name: value for name, value in release().items() if not name.endswith(("_mirror", "_url"))}
     listed = run(
         ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *inputs]
     ).stdout
-    total = hashlib.sha256(json.dumps(release(), sort_keys=True).encode())
+    total = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode())
     for name in sorted(filter(None, listed.split("\0"))):
         path = ROOT / name
         if path.is_file():

@@ -18,6 +18,7 @@ import yaml
 
 sys.path[:0] = [str(rendering.ROOT / "container"), str(rendering.ROOT / "lab")]
 import archive  # noqa: E402  the path has to be set first
+import build  # noqa: E402
 import compose  # noqa: E402
 import definition  # noqa: E402
 import sbom  # noqa: E402
@@ -113,6 +114,15 @@ def test_volumes_of_services_are_described_and_owned():
     known = set(compose.content()["volumes"])
     assert {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])} == known
     assert paths <= {path for image in definition.IMAGES for path in image.directories}
+
+
+def test_place_of_the_sources_does_not_change_the_image(monkeypatch):
+    def key(**chosen: str) -> str:
+        monkeypatch.setattr(build, "release", lambda: chosen)
+        return build.digest("LICENSE")
+
+    assert key(asterisk_package_mirror="/a", release="1") == key(asterisk_package_mirror="/b", release="1")
+    assert key(release="1") != key(release="2")
 
 
 @pytest.mark.parametrize("kind", ["udp", "tcp"])
