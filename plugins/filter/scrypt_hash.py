@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-import runpy
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 DOCUMENTATION = r"""
@@ -31,8 +31,11 @@ RETURN = '_value: {description: "The hash, as V(scrypt$16384$8$5$salt$hash).", t
 def scrypt_hash(password, seed):
     """The hash of a password, with a salt from a text."""
     path = Path(__file__).resolve().parents[2] / "apir_py/src/apir_py/passwords.py"
-    hash_password = runpy.run_path(str(path))["hash_password"]
-    return hash_password(password, hashlib.sha256(f"salt of {seed}".encode()).digest()[:16])
+    # Not by runpy: in an installed collection it asks Ansible's importer, which refuses a file.
+    spec = spec_from_file_location("labredes_passwords", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.hash_password(password, hashlib.sha256(f"salt of {seed}".encode()).digest()[:16])
 
 
 class FilterModule:
