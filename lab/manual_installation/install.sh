@@ -18,8 +18,8 @@ access() {
 # Debian's packages first, which are removed again: the user asterisk and their configuration stay.
 packages() {
     apt-get -qq update
-    apt-get -qq -y --no-install-recommends install asterisk asterisk-voicemail
-    apt-get -qq -y remove asterisk asterisk-voicemail
+    apt-get -qq -y --no-install-recommends install asterisk
+    apt-get -qq -y remove asterisk
     apt-get -qq -y autoremove
     apt-get -qq -y --no-install-recommends install postgresql libradcli4 openssl
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import rendering
+from ansible_collections.labredes.pbx.plugins.filter.scrypt_hash import scrypt_hash
 
 TOOLS = Path(sys.executable).parent
 
@@ -137,6 +138,12 @@ def test_installed_collection_validates_inventory(installed, tmp_path):
 def test_installed_plugins_have_documentation(installed, tmp_path):
     for kind, name in (("lookup", "secret"), ("module", "verify_exchange"), ("filter", "package_key")):
         tool(tmp_path, "ansible-doc", "-t", kind, f"labredes.pbx.{name}", collections=installed)
+
+
+def test_installed_collection_hashes_passwords(installed, tmp_path):
+    text = "msg={{ 'kR7vTz0qWm2xBn5c' | labredes.pbx.scrypt_hash('seed of ana') }}"
+    output = tool(tmp_path, "ansible", "localhost", "-m", "ansible.builtin.debug", "-a", text, collections=installed)
+    assert scrypt_hash("kR7vTz0qWm2xBn5c", "seed of ana") in output
 
 
 def inventory(directory: Path) -> Path:
