@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 DOCUMENTATION = r"""
 name: scrypt_hash
@@ -32,9 +33,9 @@ def scrypt_hash(password, seed):
     """The hash of a password, with a salt from a text."""
     path = Path(__file__).resolve().parents[2] / "apir_py/src/apir_py/passwords.py"
     # Not by runpy: in an installed collection it asks Ansible's importer, which refuses a file.
-    spec = spec_from_file_location("labredes_passwords", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = SourceFileLoader("labredes_passwords", str(path))
+    module = ModuleType(loader.name)
+    loader.exec_module(module)
     return module.hash_password(password, hashlib.sha256(f"salt of {seed}".encode()).digest()[:16])
 
 
