@@ -258,15 +258,22 @@ def test_calls_are_not_slowed(lab, on_lab):
 
 
 def test_damaged_journal_is_replaced_while_asterisk_runs(calls, on_lab, without_cdr_pgsql):
+    began = on_lab("date +%s").strip()
     on_lab(
         "systemctl stop labredes-cdr; cd /var/lib/labredes-cdr && rm -f journal.db-wal journal.db-shm;"
         " dd if=/dev/urandom of=journal.db bs=1k count=16 2>&1; systemctl start labredes-cdr"
     )
     assert on_lab("ls /var/lib/labredes-cdr | grep -c damaged") == "1\n"
+
+    def said(sentence: str) -> bool:
+        return sentence in on_lab(f"journalctl --unit=labredes-cdr --since=@{began} --output=cat")
+
+    assert said("is damaged")
+    assert within(30, lambda: said("Asterisk has opened the journal") or said("restart asterisk.service"))
+    if not said("Asterisk has opened the journal"):  # Before 20.19 and 22.9 a reload does not open the new one.
+        on_lab("systemctl restart asterisk; asterisk -rx 'core waitfullybooted'", seconds=60)
     assert calls[0](10).wait(timeout=60) == 0
     arrive(calls, 10)
-    logged = on_lab("journalctl --unit=labredes-cdr --since=-2min --output=cat")
-    assert "is damaged" in logged and "Asterisk has opened the journal" in logged, logged
     on_lab("rm /var/lib/labredes-cdr/*damaged*")
 
 
