@@ -16,8 +16,8 @@ from shell import LabError
 
 DEFAULTS = pathlib.Path(__file__).resolve().parent.parent / "roles/pbx/defaults/main.yml"
 BROWSER_PHONE = "6004"
-# What AMI's user of the lab reads: not dialplan, whose events are disabled then, as on an exchange without AMI users.
-AMI_EVENTS = ["system", "call", "agent", "user", "config", "dtmf", "reporting", "cdr", "security", "log", "verbose"]
+# What AMI's user of the lab reads: not the classes whose events are disabled on an exchange without AMI users.
+AMI_EVENTS = ["system", "call", "agent", "user", "config", "dtmf", "cdr", "log", "verbose"]
 
 
 def path(directory: pathlib.Path) -> pathlib.Path:

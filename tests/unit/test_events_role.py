@@ -97,9 +97,10 @@ def test_ami_user_of_the_service_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("release", "read", "line"),
     [
-        ("22.10.1", None, "disabledevents = VarSet,Newexten"),
-        ("22.10.1", ["call", "user"], "disabledevents = VarSet,Newexten"),
-        ("22.10.1", ["call", "dialplan"], "disabledevents = none"),
+        ("22.10.1", None, "disabledevents = VarSet,Newexten,ChallengeSent,SuccessfulAuth,TestEvent"),
+        ("22.10.1", ["call", "dialplan"], "disabledevents = ChallengeSent,SuccessfulAuth,TestEvent"),
+        ("22.10.1", ["security"], "disabledevents = VarSet,Newexten,TestEvent"),
+        ("22.10.1", ["dialplan", "security", "reporting"], "disabledevents = none"),
         ("22.10.1", ["all"], "disabledevents = none"),
         ("22.10.1", "default", "disabledevents = none"),
         ("18.2.0", None, ""),
