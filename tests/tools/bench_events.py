@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / path) for path in ("collections", "lab", "tests/site")]
 
+import bench  # noqa: E402
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection  # noqa: E402
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, wait  # noqa: E402
 from browser_phone import chromium, logged_in  # noqa: E402
@@ -42,6 +43,15 @@ WATCH = """name => {
     window.there = there;
   }).observe(document.body, {childList: true, subtree: true, characterData: true});
 }"""
+
+
+def telephones(lab: dict) -> list[Phone]:
+    """The caller and the callee, each with a connection of its own."""
+    address = (lab["host"], lab["sip"]["udp"])
+    return [
+        Phone(number, (number, lab["phones"][number]["password"]), Connection("udp", address, 5))
+        for number in (CALLER, CALLEE)
+    ]
 
 
 def place(phones: list[Phone], count: int) -> tuple[list[float], list[float]]:
@@ -74,11 +84,7 @@ def main() -> int:
     host = LabHost(options.dir.resolve())
     info = [sys.executable, ROOT / "lab/lab.py", "info", "--dir", host.directory]
     lab = json.loads(subprocess.run(info, capture_output=True, text=True, check=True).stdout)
-    lines = [Connection("udp", (lab["host"], lab["sip"]["udp"]), 5) for _end in (CALLER, CALLEE)]
-    phones = [
-        Phone(number, (number, lab["phones"][number]["password"]), line)
-        for number, line in zip((CALLER, CALLEE), lines, strict=True)
-    ]
+    phones = telephones(lab)
     setups: dict[bool, list[float]] = {True: [], False: []}
     delays: list[float] = []
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
@@ -106,8 +112,8 @@ def main() -> int:
         browser.close()
     host.run(f"systemctl restart {UNIT}; sleep 5")
     memory = int(host.run(f"ps -o rss= -p $(systemctl show --property=MainPID --value {UNIT})")) / 1024
-    for line in lines:
-        line.close()
+    for phone in phones:
+        phone.connection.close()
     with_service, without = statistics.median(setups[True]), statistics.median(setups[False])
     delays.sort()
     figures = {
@@ -124,7 +130,7 @@ def main() -> int:
         "idle_mib_at_most": 60,
     }
     print(json.dumps(figures, indent=2))
-    return int(any(figures[name] > figures[f"{name}_at_most"] for name in figures if f"{name}_at_most" in figures))
+    return int(bool(bench.missed(figures)))
 
 
 def connected(browser: Browser, url: str) -> bool:

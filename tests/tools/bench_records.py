@@ -18,33 +18,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / path) for path in ("collections", "lab", "tests/site")]
 
+import bench  # noqa: E402
 import bench_calls  # noqa: E402
-import bench_events  # noqa: E402
 import test_call_records as site  # noqa: E402
-from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection  # noqa: E402
-from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone  # noqa: E402
+from bench_events import CALLEE, CALLER, place, telephones  # noqa: E402
 from lab_host import LabHost  # noqa: E402
 
 TURN = 20  # calls; Asterisk restarts before each turn, since no module is unloaded
 WARM = 3  # calls of each turn that do not count
-CALLER, CALLEE = "6001", "6002"
 
 
 def setup_times(lab: dict, host: LabHost, count: int) -> dict[bool, list[float]]:
     """The setup times of calls in ms, with the journal and without."""
-    lines = [Connection("udp", (lab["host"], lab["sip"]["udp"]), 5) for _end in (CALLER, CALLEE)]
-    phones = [
-        Phone(number, (number, lab["phones"][number]["password"]), line)
-        for number, line in zip((CALLER, CALLEE), lines, strict=True)
-    ]
+    phones = telephones(lab)
     found: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(-(-count // TURN)):
         # Which of the two is first changes, so that a slow moment does not hit the same one always.
         for journal in (True, False) if turn % 2 else (False, True):
             site.restart(host.run, "" if journal else "cdr_sqlite3_custom")
-            found[journal] += bench_events.place(phones, TURN + WARM)[1][WARM:]
-    for line in lines:
-        line.close()
+            found[journal] += place(phones, TURN + WARM)[1][WARM:]
+    for phone in phones:
+        phone.connection.close()
     return found
 
 
@@ -98,13 +92,7 @@ def main() -> int:
         "arrival_seconds_p99_at_most": 2,
     }
     print(json.dumps(figures, indent=2))
-    missed = [
-        name
-        for name in figures
-        if figures[name] > figures.get(f"{name}_at_most", figures[name])
-        or figures[name] < figures.get(f"{name}_at_least", figures[name])
-    ]
-    return int(bool(missed))
+    return int(bool(bench.missed(figures)))
 
 
 if __name__ == "__main__":
