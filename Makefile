@@ -122,6 +122,11 @@ odd-hosts: tools ## Run site.yml on hosts with databases of others, another Aste
 platforms: tools ## Set up and test an exchange on Debian 11, 12 and 13, or on PLATFORMS (half an hour; GIT)
 	@.venv/bin/python tests/tools/platforms.py $(PLATFORMS)
 
+.PHONY: bundle
+bundle: tools ## Collect what a run needs besides apt's packages, for a controller without upstream (INVENTORY, BUNDLE)
+	@ansible-playbook playbooks/offline_kit.yml -i $(or $(INVENTORY),inventory) \
+	  $(if $(BUNDLE),--extra-vars 'labredes_offline_kit_dir=$(BUNDLE)')
+
 .PHONY: docs
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py
