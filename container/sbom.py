@@ -24,11 +24,11 @@ PACKAGE = "pkg:deb/debian/labredes-asterisk@"
 
 
 def write(directory: pathlib.Path, image: str, name: str) -> pathlib.Path:
-    """Write the SBOM of an image beside its archive; the same image has the same one."""
+    """Write the SBOM of an image beside its archive; images with the same files have the same one."""
     program = pathlib.Path(sys.executable).with_name("debsbom")
     target = directory / f"{name}.cdx.json"
     shown = json.loads(engine("image", "inspect", image).stdout)[0]
-    identifier, created = shown["Id"].removeprefix("sha256:"), shown["Config"]["Labels"][CREATED]
+    layers, created = "".join(shown["RootFS"]["Layers"]), shown["Config"]["Labels"][CREATED]
     with tempfile.TemporaryDirectory(prefix="labredes-sbom-", dir=directory) as temporary:
         tree = pathlib.Path(temporary) / "root.tar"
         made = engine("create", image, "true", image=image).stdout.strip().splitlines()[-1]
@@ -38,7 +38,7 @@ def write(directory: pathlib.Path, image: str, name: str) -> pathlib.Path:
             remove(made)
         options = [
             f"--timestamp={created.replace('Z', '+00:00')}",
-            f"--cdx-serialnumber={uuid.uuid5(uuid.NAMESPACE_OID, identifier)}",
+            f"--cdx-serialnumber={uuid.uuid5(uuid.NAMESPACE_OID, layers)}",
         ]
         done = run(
             [program, "generate", "-t", "cdx", "-r", "-", *options, "-o", pathlib.Path(temporary) / "sbom"],
