@@ -21,3 +21,27 @@ def cli(command, seconds=30):
     if done.returncode:
         raise AsteriskError(f"Asterisk does not run or refuses its control socket ({' '.join(output.split())}); {CURE}")
     return output
+
+
+def calls(seconds=10):
+    """The calls in progress, each as who takes part and for how long, such as `6001 with 6002 for 75 s`."""
+    found = {}  # type: dict
+    for line in cli("core show channels concise", seconds).splitlines():
+        if line.count("!") < 13:
+            continue
+        channel, duration, bridge, identity = line.rsplit("!", 3)
+        # A channel is called after its technology and its endpoint, as PJSIP/6001-00000003.
+        who = channel.partition("!")[0].partition("/")[2].rpartition("-")[0]
+        found.setdefault(bridge or identity, []).append((who, int(duration or 0), channel.startswith("Local/")))
+    answer = []
+    for members in found.values():
+        people = sorted({who for who, _time, local in members if not local}) or sorted({who for who, _t, _l in members})
+        answer.append(f"{' with '.join(people)} for {max(time for _who, time, _local in members)} s")
+    return sorted(answer)
+
+
+def names(talking):
+    """The sentence that says who talks, without its full stop; at most ten calls."""
+    more = f" and {len(talking) - 10} more" if len(talking) > 10 else ""
+    count = "1 call is" if len(talking) == 1 else f"{len(talking)} calls are"
+    return f"{count} in progress ({', '.join(talking[:10])}{more})"

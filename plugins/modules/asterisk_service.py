@@ -27,6 +27,12 @@ options:
     required: true
   directory: {description: Directory of Asterisk's configuration., type: path, default: /etc/asterisk}
   start: {description: Start Asterisk if it does not run., type: bool, default: true}
+  end_calls:
+    description: >-
+      Whether Asterisk is restarted while there are calls, which ends them. Without it the module fails then, and names
+      who talks.
+    type: bool
+    default: false
   timeout: {description: "Longest wait for an answer of Asterisk, in seconds.", type: int, default: 30}
   directories:
     description: Directories that Asterisk writes. Asterisk is restarted where one is missing; its unit creates them.
@@ -68,7 +74,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, cli
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, calls, cli, names
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, socket_state, unit_state
 
 UNIT = "asterisk.service"
@@ -177,6 +183,7 @@ def main():
             "files": {"type": "list", "elements": "dict", "required": True},
             "directory": {"type": "path", "default": "/etc/asterisk"},
             "start": {"type": "bool", "default": True},
+            "end_calls": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 30},
             "directories": {
                 "type": "list",
@@ -232,6 +239,16 @@ def apply(module):
     if action != "reloaded":
         loads = {}
     if not module.check_mode:
+        talking = calls(service.seconds) if action == "restarted" and not module.params["end_calls"] else []
+        if talking:
+            why = (
+                ", ".join(path for path in unread if readers[path] is None)
+                or "the directories or the unit that are new"
+            )
+            raise AsteriskError(
+                f"Asterisk has to be restarted for {why}, and {names(talking)}; run again when the calls have ended, "
+                "or with -e labredes_end_calls=true, which ends them"
+            )
         if action in ("started", "restarted"):
             if new_unit:
                 module.run_command(["systemctl", "daemon-reload"], check_rc=True)
