@@ -307,6 +307,7 @@ def _exchange(section: Section) -> Settings:
             secret,
             tls_context(ca or None) if tls else None,
             section.text("tls_name", "") or None,
+            longest_delay=5,  # an exchange that has restarted is shown soon
         )
     except (ValueError, OSError, ssl.SSLError) as error:
         raise ConfigError(f"{section.where} {error}") from error
