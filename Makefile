@@ -127,6 +127,10 @@ bundle: tools ## Collect what a run needs besides apt's packages, for a controll
 	@ansible-playbook playbooks/offline_kit.yml -i $(or $(INVENTORY),inventory) \
 	  $(if $(BUNDLE),--extra-vars 'labredes_offline_kit_dir=$(BUNDLE)')
 
+.PHONY: test-upgrade
+test-upgrade: tools ## Upgrade Asterisk under calls, with builds that fail and killed runs, on a lab host of its own (half an hour)
+	@pytest tests/upgrade
+
 .PHONY: docs
 docs: tools ## Write the tables of variables in the roles' READMEs
 	@.venv/bin/python tests/tools/readme_tables.py

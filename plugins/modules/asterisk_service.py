@@ -74,7 +74,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, calls, cli, names
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, calls, cli
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import names as naming
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, socket_state, unit_state
 
 UNIT = "asterisk.service"
@@ -246,7 +247,7 @@ def apply(module):
                 or "the directories or the unit that are new"
             )
             raise AsteriskError(
-                f"Asterisk has to be restarted for {why}, and {names(talking)}; run again when the calls have ended, "
+                f"Asterisk has to be restarted for {why}, and {naming(talking)}; run again when the calls have ended, "
                 "or with -e labredes_end_calls=true, which ends them"
             )
         if action in ("started", "restarted"):

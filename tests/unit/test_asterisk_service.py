@@ -86,7 +86,8 @@ class Engine:
         path = self.path / "commands"
         lines = path.read_text().splitlines() if path.exists() else []
         path.unlink(missing_ok=True)
-        return [line for line in lines if line != CALLS and not line.startswith(("core waitfullybooted", "module show"))]
+        ours = (CALLS, "core waitfullybooted", "module show")
+        return [line for line in lines if not line.startswith(ours)]
 
 
 @pytest.fixture

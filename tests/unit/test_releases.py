@@ -257,3 +257,27 @@ def test_builder_needs_the_package_and_has_not_failed(package, failed, builder):
         )
         == builder
     )
+
+
+def test_release_notes_are_in_order_and_in_the_documentation():
+    notes = rendering.load(rendering.ROLES / "asterisk/vars/release_notes.yml")["__asterisk_release_notes"]
+    versions = [tuple(map(int, note["release"].split("."))) for note in notes]
+    assert versions == sorted(versions) and all(note["note"].endswith(".") for note in notes)
+    text = (rendering.ROOT / "docs/upgrade.md").read_text()
+    gone = [name for note in notes if note["note"].startswith("these modules") for name in note["modules"]]
+    assert [name for name in gone if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("packages", "tags", "upgraded"),
+    [([], ["all"], True), (["labredes-asterisk"], ["all"], False), (["labredes-asterisk"], ["upgrade"], True)],
+)
+def test_only_a_new_host_is_upgraded_unasked(packages, tags, upgraded):
+    known = rendering.load(rendering.ROLES / "system/vars/main/packages.yml")
+    (task,) = [
+        task
+        for task in rendering.load(rendering.ROLES / "system/tasks/upgrade.yml")
+        if "upgrade" in task.get("labredes.pbx.apt", {})
+    ]
+    known.update(preflight_packages=packages, ansible_run_tags=tags, __system_packages=["debsums"])
+    assert rendering.evaluate("{{ " + task["when"] + " }}", known) is upgraded

@@ -1,0 +1,5 @@
+# Prints name, version and architecture of a Debian package, and the architecture of the host; fails if it is not whole.
+set -e
+dpkg-deb --fsys-tarfile "$1" > /dev/null
+dpkg-deb --show --showformat='${Package}\n${Version}\n${Architecture}\n' "$1"
+dpkg --print-architecture
