@@ -316,5 +316,7 @@ def test_hardening_and_a_whole_run_upgrade_no_package(exchange):
         assert done.returncode == 0 and exchange.run(processes) == before, done.stdout[-3000:]
         if not words:
             assert re.search(r"Update the package lists and upgrade\].*\nskipping", done.stdout), done.stdout[:6000]
-    done = exchange.play("site", "--tags=upgrade")
-    assert done.returncode == 0 and re.search(r"Update the package lists and upgrade\].*\n(ok|changed)", done.stdout)
+    for name, words in (("site", ["--tags=upgrade"]), ("upgrade", [])):
+        done = exchange.play(name, *words)
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert re.search(r"Update the package lists and upgrade\].*\n(ok|changed)", done.stdout), done.stdout[:6000]
