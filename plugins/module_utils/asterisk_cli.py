@@ -26,7 +26,14 @@ def cli(command, seconds=30):
 def calls(seconds=10):
     """The calls in progress, each as who takes part and for how long, such as `6001 with 6002 for 75 s`."""
     found = {}  # type: dict
-    for line in cli("core show channels concise", seconds).splitlines():
+    shown = cli("core show channels concise", seconds)
+    # Asterisk refuses to show them then, also while a call holds the shutdown up.
+    if "cannot be run during shutdown" in shown:
+        raise AsteriskError(
+            "Asterisk shuts down when its calls have ended, and takes no new ones; `asterisk -rx 'core abort shutdown'`"
+            " has it go on"
+        )
+    for line in shown.splitlines():
         if line.count("!") < 13:
             continue
         channel, duration, bridge, identity = line.rsplit("!", 3)

@@ -92,6 +92,8 @@ def stop(module, state):
     begun, end_calls = time.monotonic(), module.params["end_calls"]
     held, talking = False, []  # type: tuple[bool, list]
     try:
+        if state == "active":  # a run that was killed may have left it draining
+            cli("core abort shutdown", 10)
         # One that is starting, again and again perhaps, has none.
         talking = calls() if state == "active" else []
         if not talking:
@@ -129,20 +131,22 @@ def drained(seconds):
     """Have Asterisk refuse new calls until nobody is talking; returns the calls that go on after so many seconds."""
     if seconds <= 0:
         return calls()
-    deadline, talking = time.monotonic() + seconds, []  # type: tuple[float, list]
-    # It answers when Asterisk has ended.
+    deadline = time.monotonic() + seconds
+    # It answers when Asterisk has ended; until then Asterisk shows no calls, and ends with the last of them.
     command, null = [ASTERISK, "-rx", "core stop gracefully"], subprocess.DEVNULL
     asked = subprocess.Popen(command, stdin=null, stdout=null, stderr=null)
     while unit_state(UNIT)["ActiveState"] == "active":
-        try:
-            talking = calls()
-        except AsteriskError:  # as it ends
-            talking = []
         if time.monotonic() > deadline:
-            cli("core abort shutdown")
-            asked.kill()
-            asked.wait()
-            return talking
+            try:
+                cli("core abort shutdown")
+                return calls()
+            except AsteriskError:
+                if unit_state(UNIT)["ActiveState"] == "active":
+                    raise
+                return []  # it has ended at this moment
+            finally:
+                asked.kill()
+                asked.wait()
         time.sleep(PAUSE)
     asked.wait()
     return []

@@ -26,12 +26,14 @@ esac
 ASTERISK = """#!/bin/sh
 [ ! -e {0}/hung ] || {{ echo Unable to connect; exit 1; }}
 case "$2" in
-"core show channels concise") cat {0}/calls; [ ! -e {0}/next ] || mv {0}/next {0}/calls ;;
+"core show channels concise")
+    [ ! -e {0}/draining ] || {{ echo "Command '$2' cannot be run during shutdown"; exit 0; }}
+    cat {0}/calls; [ ! -e {0}/next ] || mv {0}/next {0}/calls ;;
 "core stop gracefully")
-    echo drain >> {0}/commands
-    while [ -s {0}/calls ]; do [ ! -e {0}/aborted ] || exit 0; sleep 0.05; done
+    echo drain >> {0}/commands; touch {0}/draining
+    while [ -s {0}/calls ]; do [ -e {0}/draining ] || exit 0; sleep 0.05; done
     echo ActiveState=inactive > {0}/state ;;
-"core abort shutdown") echo abort >> {0}/commands; touch {0}/aborted ;;
+"core abort shutdown") [ ! -e {0}/draining ] || {{ rm {0}/draining; echo abort >> {0}/commands; }} ;;
 esac
 """
 NFT = """#!/bin/sh
@@ -136,6 +138,15 @@ def test_call_that_is_too_long_ends_the_drain(engine, run):
     assert "1 call is in progress (6001 with 6002 for 75 s)" in run(seconds=1)["msg"]
     assert 1 <= time.monotonic() - begun < 4
     assert engine.commands() == ["drain", "abort"]
+
+
+def test_drain_of_a_killed_run_is_ended_first(engine, run):
+    """Its calls are seen then."""
+    engine.write("calls", TALK)
+    (engine.path / "draining").touch()
+    with pytest.raises(asterisk_cli.AsteriskError, match="takes no new ones"):
+        asterisk_cli.calls()
+    assert "6001 with 6002" in run()["msg"] and engine.commands() == ["abort"]
 
 
 def test_calls_are_ended_where_that_is_allowed(engine, run):

@@ -120,12 +120,15 @@ def exchange() -> Iterator[Exchange]:
         done = playbook.play(directory, seconds=1800)
         assert done.returncode == 0, done.stdout[-3000:]
     exchange = Exchange(directory)
-    version = exchange.version().split()[1]
+    place = directory / "builds"
+    place.mkdir(exist_ok=True)
+    noted = place / "version"  # a former process may have left another build
+    if not noted.exists():
+        noted.write_text(exchange.version().split()[1])
+    version = noted.read_text()
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "labredes.pbx/packages"
     (original,) = cache.glob(f"*_{version.rpartition('.')[2]}.deb")
     exchange.builds["first"] = (original, version)
-    place = directory / "builds"
-    place.mkdir(exist_ok=True)
     for number, (name, change) in enumerate(CHANGES.items(), 1):
         other = re.sub(r"[0-9a-f]+$", str(number) * 12, version)
         path = place / f"labredes-asterisk_{name}_{str(number) * 12}.deb"
