@@ -198,7 +198,7 @@ def test_build_that_fails_is_replaced_by_the_former(exchange, phones, build):
     assert run.returncode and f"the upgrade to Asterisk {failed} has failed (" in found, found[-3000:]
     assert f"and the exchange runs {first} again; package, logs" in found, found[-3000:]
     assert exchange.state() == state
-    kept = exchange.run(f"cd {FAILED}; ls; cat version; grep -c . journal.log messages.log").split()
+    kept = exchange.run(f"cd {FAILED}; ls; cat version; echo; grep -c . journal.log messages.log").split()
     assert {"core.4711", "journal.log", "messages.log", failed} <= set(kept) and any(n.endswith(".deb") for n in kept)
     connect(phones)
     phones[0].hang_up()
