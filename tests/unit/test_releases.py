@@ -269,15 +269,27 @@ def test_release_notes_are_in_order_and_in_the_documentation():
 
 
 @pytest.mark.parametrize(
-    ("packages", "tags", "upgraded"),
-    [([], ["all"], True), (["labredes-asterisk"], ["all"], False), (["labredes-asterisk"], ["upgrade"], True)],
+    ("packages", "tags", "whole", "upgraded"),
+    [
+        ([], ["all"], True, True),
+        (["labredes-asterisk"], ["all"], True, False),
+        (["labredes-asterisk"], ["upgrade"], True, True),
+        (["labredes-asterisk"], ["all"], False, True),
+    ],
+    ids=["new", "exchange", "tag", "playbook"],
 )
-def test_only_a_new_host_is_upgraded_unasked(packages, tags, upgraded):
+def test_only_a_new_host_is_upgraded_unasked(packages, tags, whole, upgraded):
     known = rendering.load(rendering.ROLES / "system/vars/main/packages.yml")
     (task,) = [
         task
         for task in rendering.load(rendering.ROLES / "system/tasks/upgrade.yml")
         if "upgrade" in task.get("labredes.pbx.apt", {})
     ]
+    (step,) = [
+        step
+        for step in rendering.load(rendering.ROOT / "playbooks/site.yml")
+        if step["import_playbook"] == "upgrade.yml"
+    ]
     known.update(preflight_packages=packages, ansible_run_tags=tags, __system_packages=["debsums"])
+    known.update(step["vars"] if whole else {})
     assert rendering.evaluate("{{ " + task["when"] + " }}", known) is upgraded
