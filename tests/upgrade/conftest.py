@@ -162,6 +162,7 @@ def phones(exchange) -> Iterator[list[Phone]]:
         asked = found[1].register(600)
         assert wait(found, lambda: asked.final and asked.final.status == 200, 10)
         yield found
+    exchange.run("asterisk -rx 'channel request hangup all' || true")  # of a test that has failed
     within(10, lambda: exchange.run("asterisk -rx 'core show channels count' || true").startswith("0 active channels"))
 
 
@@ -172,7 +173,7 @@ def connect(phones: list[Phone], seconds: float = 10):
     assert wait(phones, lambda: callee.incoming or asked.final, seconds), "the call did not arrive"
     assert asked.final is None, asked.final
     callee.answer()
-    assert wait(phones, lambda: callee.call.confirmed, 10), "the call was not answered"
+    assert wait(phones, lambda: callee.call.confirmed and asked.final, 10), "the call was not answered"
     return asked
 
 
