@@ -1,5 +1,7 @@
-# Stops Asterisk and keeps its package, logs and core dumps in /var/lib/labredes/upgrade/failed; prints what is there.
-cd /var/lib/labredes
+# Stops Asterisk, of version $1, and keeps its package, logs and core dumps in /var/lib/labredes/upgrade/failed; prints
+# what is there. On a full disk nothing is kept, and the way back goes on.
+version=$1
+cd /var/lib/labredes || exit
 umask 077
 timeout 5 systemctl stop asterisk.service || systemctl kill --signal=KILL asterisk.service
 systemctl stop asterisk.service
@@ -9,7 +11,7 @@ if [ "$(cat upgrade/failed/version 2> /dev/null)" != "$version" ]; then
     mkdir upgrade/failed
     printf %s "$version" > upgrade/failed/version
 fi
-cd upgrade/failed
+cd upgrade/failed || exit 0
 for package in ../../packages/*.deb; do
     [ ! -e "$package" ] || [ "$package" -ef ../previous/package.deb ] || mv "$package" .
 done
