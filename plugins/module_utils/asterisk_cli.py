@@ -1,7 +1,7 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Asterisk's command line interface (`asterisk -rx`), whose exit code is 0 for most failures. Runs on Python 3.6."""
 
-from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired, run
+from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired, run
 
 ASTERISK = "/usr/sbin/asterisk"
 CURE = "restart it by `systemctl restart asterisk`, and see `journalctl -u asterisk`"
@@ -21,6 +21,11 @@ def cli(command, seconds=30):
     if done.returncode:
         raise AsteriskError(f"Asterisk does not run or refuses its control socket ({' '.join(output.split())}); {CURE}")
     return output
+
+
+def begin(command):
+    """The process of a command that answers later."""
+    return Popen([ASTERISK, "-rx", command], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
 
 
 def calls(seconds=10):

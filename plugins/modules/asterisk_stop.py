@@ -35,17 +35,10 @@ held: {description: Whether new calls are held., returned: success, type: bool}
 ended: {description: The calls that were ended., returned: success, type: list, elements: str}
 """
 
-import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import (
-    ASTERISK,
-    AsteriskError,
-    calls,
-    cli,
-    names,
-)
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, begin, calls, cli, names
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import unit_state
 
 UNIT = "asterisk.service"
@@ -133,8 +126,7 @@ def drained(seconds):
         return calls()
     deadline = time.monotonic() + seconds
     # It answers when Asterisk has ended; until then Asterisk shows no calls, and ends with the last of them.
-    command, null = [ASTERISK, "-rx", "core stop gracefully"], subprocess.DEVNULL
-    asked = subprocess.Popen(command, stdin=null, stdout=null, stderr=null)
+    asked = begin("core stop gracefully")
     while unit_state(UNIT)["ActiveState"] == "active":
         if time.monotonic() > deadline:
             try:

@@ -70,7 +70,6 @@ class Engine:
 @pytest.fixture
 def engine(tmp_path, monkeypatch) -> Engine:
     """An Asterisk that runs without calls."""
-    monkeypatch.setattr(asterisk_stop, "ASTERISK", str(tmp_path / "bin/asterisk"))
     monkeypatch.setattr(asterisk_cli, "ASTERISK", str(tmp_path / "bin/asterisk"))
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     return Engine(tmp_path)
