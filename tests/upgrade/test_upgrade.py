@@ -293,11 +293,11 @@ def test_upgrade_of_postgresql_under_a_call_loses_no_record(exchange, phones):
     caller, callee = phones
     before = records(exchange)
     connect(phones)
-    restarted = "systemctl show 'postgresql@*-main' --property=ExecMainStartTimestampMonotonic --value"
+    restarted = "systemctl show 'postgresql@*-main.service' --property=ExecMainStartTimestampMonotonic --value"
     old = exchange.run(restarted)
     exchange.run(
         "apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall"
-        " $(dpkg-query -Wf '${Package} ' 'postgresql-[0-9]*') 2>&1",
+        " $(dpkg-query -Wf '${db:Status-Status} ${Package}\\n' 'postgresql-[0-9]*' | sed -n 's/^installed //p') 2>&1",
         seconds=200,
     )
     assert exchange.run(restarted) != old, "PostgreSQL was not restarted"
@@ -309,7 +309,7 @@ def test_upgrade_of_postgresql_under_a_call_loses_no_record(exchange, phones):
 
 def test_hardening_and_a_whole_run_upgrade_no_package(exchange):
     """An older version of a package of the distribution stays, and PostgreSQL and Asterisk run on."""
-    processes = "systemctl show asterisk 'postgresql@*-main' --property=MainPID --value"
+    processes = "systemctl show asterisk 'postgresql@*-main.service' --property=MainPID --value"
     before = exchange.run(processes)
     for words in (["--tags=harden"], []):
         done = exchange.play("site", *words)
