@@ -176,6 +176,11 @@ audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interr
 bench: tools ## Measure a first and a second run and 200 calls; fail where a limit is missed
 	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py
 
+.PHONY: profile
+profile: tools ## Run site.yml on the lab host and print what each task costs, and its round trips (TAGS)
+	@ANSIBLE_CALLBACK_PLUGINS=tests/tools/callback ANSIBLE_CALLBACKS_ENABLED=run_profile \
+	  ansible-playbook site.yml -i .lab/inventory $(if $(TAGS),--tags $(TAGS))
+
 .PHONY: bench-records
 bench-records: tools ## Measure whether the journal of call records slows calls, and how soon records arrive, on the lab host
 	@.venv/bin/python tests/tools/bench_records.py
