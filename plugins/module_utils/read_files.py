@@ -16,7 +16,10 @@ import time
 
 DIRECTORY = "/run/labredes"
 BOOTTIME = 7  # time.CLOCK_BOOTTIME of Python 3.7 and later
-PROPERTIES = ["ActiveState", "InvocationID", "ExecMainStartTimestampMonotonic", "NeedDaemonReload"]
+PROPERTIES = [
+    *("ActiveState", "InvocationID", "ExecMainStartTimestampMonotonic"),
+    *("NeedDaemonReload", "LoadState", "UnitFileState"),
+]
 
 
 def unit_state(unit):

@@ -28,6 +28,11 @@ options:
     type: list
     elements: dict
     required: true
+  directories:
+    description: Directories with C(name), as for O(files), and an owner, group and mode of their own; made if missing.
+    type: list
+    elements: dict
+    default: []
   purge: {description: Directories below which nothing else stays., type: list, elements: path, default: []}
 extends_documentation_fragment: [files]
 attributes:
@@ -60,6 +65,7 @@ files:
   returned: success
   type: list
   elements: dict
+directories: {description: The path of each directory that was missing., returned: success, type: list, elements: str}
 paths: {description: The path of each file on the host., returned: success, type: list, elements: str}
 """
 
@@ -114,6 +120,27 @@ def make_directory(path):
         os.chmod(path, 0o755)
 
 
+def correct_directories(module):
+    """Make the directories and give each its owner, group and mode.
+
+    Returns the paths of those that were missing, and the diffs.
+    """
+    missing, diffs = [], []
+    for item in module.params["directories"]:
+        path = os.path.normpath(os.path.join(module.params["directory"], item["name"]))
+        attributes: dict = {}
+        if not os.path.isdir(path):
+            missing.append(path)
+            diffs.append({"prepared": f"{path} is created.\n"})
+            if module.check_mode:
+                continue
+            make_directory(path)
+        common = module.load_file_common_arguments({**module.params, **attributes_of(item)}, path=path)
+        if module.set_fs_attributes_if_different(common, False, diff=attributes) and path not in missing:
+            diffs.append(dict(attributes, before_header=path, after_header=path))
+    return missing, diffs
+
+
 def others(directory, paths):
     """What is below a directory and neither one of the paths nor a directory that leads to one."""
     kept, found = set(paths), []
@@ -139,6 +166,7 @@ def main():
             "source": {"type": "str", "default": "."},
             "directory": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "dict", "required": True},
+            "directories": {"type": "list", "elements": "dict", "default": []},
             "purge": {"type": "list", "elements": "path", "default": []},
         },
         add_file_common_args=True,
@@ -159,7 +187,9 @@ def main():
         wanted.append((path, before, content, item))
         if before != content and not module.check_mode:
             staged[path] = stage(module, path, content, item.get("validate"))
-    files, diffs = [], []
+    files = []
+    missing, diffs = correct_directories(module)
+    made = bool(diffs)
     for path, before, content, item in wanted:
         changed = before != content
         attributes: dict = {}
@@ -181,7 +211,12 @@ def main():
         if not module.check_mode:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
     module.exit_json(
-        changed=bool(files or extra), files=files, paths=[path for path, *_ in wanted], diff=diffs, invocation={}
+        changed=bool(made or files or extra),
+        files=files,
+        directories=missing,
+        paths=[path for path, *_ in wanted],
+        diff=diffs,
+        invocation={},
     )
 
 

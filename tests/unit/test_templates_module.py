@@ -141,6 +141,23 @@ def test_file_may_have_a_mode_of_its_own(write, tmp_path):
     assert [(tmp_path / "etc" / name).stat().st_mode & 0o777 for name in ("one", "two")] == [0o600, 0o640]
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_directory_is_made_with_its_own_mode_and_corrected(write, tmp_path, check):
+    new = tmp_path / "etc/one/two"
+    options = {"directories": [{"name": "one/two", "mode": "0750"}, {"name": ".", "mode": "0711"}]}
+    answer = write({"name": "one/two/three", "content": "3\n"}, check=check, **options)
+    assert (answer["changed"], answer["directories"]) == (True, [str(new)])
+    if check:
+        assert not new.exists() and (tmp_path / "etc").stat().st_mode & 0o777 == 0o755
+        return
+    assert [path.stat().st_mode & 0o777 for path in (new, new.parent, tmp_path / "etc")] == [0o750, 0o755, 0o711]
+    again = write({"name": "one/two/three", "content": "3\n"}, **options)
+    assert (again["changed"], again["directories"], again["diff"]) == (False, [], [])
+    new.chmod(0o777)
+    assert write({"name": "one/two/three", "content": "3\n"}, **options)["changed"]
+    assert new.stat().st_mode & 0o777 == 0o750
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_purged_directory_keeps_its_own_files_alone(write, tmp_path, check):
     kept = {"name": "program/web/page.js", "content": "1\n"}
