@@ -35,7 +35,8 @@ LATER_THAN_SYSTEMD_237 = {
 # Shown to users as it is, so without a comment.
 UNSIGNED = {"/etc/issue", "/etc/issue.net"}
 # Read by a program that takes the first line.
-UNSIGNED |= {"/etc/labredes-events/ami_secret", "/etc/labredes-events/database_password"}
+UNSIGNED |= {f"/etc/labredes-events/{name}" for name in ("ami_secret", "database_password")}
+UNSIGNED |= {"/etc/ssl/labredes/passphrase"}
 # JSON, which has no comments.
 UNSIGNED |= {"/etc/labredes-restic/settings.json", "/etc/labredes-restic/secrets.json"}
 # Keywords that sshd_config may contain more than once.
@@ -364,6 +365,7 @@ CHECKERS = {
     r"/etc/logrotate\.d/[a-z-]+": logrotate,
     r"/etc/apt/apt\.conf\.d/[0-9a-z-]+": apt_conf,
     r"/etc/ssh/sshd_config": sshd_config,
+    r"/etc/ssl/labredes/passphrase": words,
     r"/usr/local/s?bin/[a-z-]+": shell_script,
     r"/etc/postgresql/.*pg_hba\.conf": pg_hba,
     r"/etc/postgresql/.*\.conf": postgresql_conf,
