@@ -9,14 +9,24 @@ import odd_host
 import playbook
 import pytest
 
-# /tmp without programs, files of root for root alone, a locale that is missing, no addresses of IPv6, and a name with
-# dots that nothing resolves, so that sudo complains.
+# /tmp without programs, files of root for root alone, a locale that is missing, no addresses of IPv6, a name with dots
+# that nothing resolves, so that sudo complains, and the passwords for SSH that cloud-init allows.
 SETTINGS = """
 mount -t tmpfs -o noexec,nosuid,nodev,mode=1777 tmpfs /tmp
 echo 'Defaults umask=0077, umask_override' > /etc/sudoers.d/10-umask
 echo LANG=es_ES.UTF-8 > /etc/default/locale
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
 hostname pbx.odd.example.org
+echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/50-cloud-init.conf
+systemctl reload ssh
+"""
+# What an upgrade at work holds, for some seconds.
+UPGRADE = """
+systemd-run --quiet --unit=upgrade-of-others python3 -c "
+import fcntl, time
+file = open('/var/lib/dpkg/lock-frontend', 'w')
+fcntl.lockf(file, fcntl.LOCK_EX)
+time.sleep(60)"
 """
 # The cluster at PostgreSQL's port is not called main, and main has another port.
 CLUSTERS = """
@@ -83,6 +93,15 @@ def test_check_mode_changes_nothing_on_a_bare_host(bare):
     assert bare.inside(STATE) == before
 
 
+def test_check_mode_names_the_package_that_it_needs(bare):
+    bare.inside("apt-get -qq -y remove python3-apt")
+    try:
+        done = playbook.play(bare.directory, "--check", playbook="playbooks/upgrade.yml")
+    finally:
+        bare.inside("apt-get -qq update; apt-get -qq -y install python3-apt", seconds=120)
+    assert done.returncode and "check mode needs the package python3-apt on the host" in " ".join(done.stdout.split())
+
+
 def test_cluster_of_others_is_not_moved(host):
     assert "other ports than labredes_database_port 5999" in host.refusal("-e", "labredes_database_port=5999")
 
@@ -145,6 +164,21 @@ def test_user_of_asterisk_keeps_its_number_and_files(finished):
         "1500\n1500\n1500"
     )
     assert host.inside("ps -C asterisk -o uid=").split() == ["1500"]
+
+
+def test_passwords_of_a_drop_in_let_nobody_in(finished):
+    host, _ = finished
+    assert host.inside("sshd -T | grep ^passwordauthentication") == "passwordauthentication no"
+    assert host.inside("cat /etc/ssh/sshd_config.d/50-cloud-init.conf") == "PasswordAuthentication yes"
+
+
+def test_run_waits_for_an_upgrade_at_work(finished):
+    host, _ = finished
+    host.inside("apt-get -qq -y remove debsums")
+    host.inside(UPGRADE)
+    said = " ".join(host.play("--tags=system").split())
+    assert "which holds apt's lock" in said
+    assert host.inside("dpkg-query --show --showformat '${db:Status-Status}' debsums") == "installed"
 
 
 def test_second_run_changes_nothing(finished):
