@@ -24,7 +24,8 @@ class Program:
         """`main` is the first form of the program."""
         start = [PACKAGE / "main.py"] if main else ["-m", "apir_py"]
         self.command = [sys.executable, *map(str, [*start, *arguments])]
-        kept = {name: value for name, value in os.environ.items() if name != "APIR_PY_SECRET"}
+        unset = ("APIR_PY_SECRET", "PYTHONUNBUFFERED")
+        kept = {name: value for name, value in os.environ.items() if name not in unset}
         self.environment = {**kept, "PYTHONPATH": str(PACKAGE / "src"), **environment}
 
     async def __aenter__(self) -> Program:

@@ -285,6 +285,8 @@ class Watch:
             print(line, file=self.out, flush=True)
         except OSError as error:
             self.stopped = True
+            # What its buffer still holds would fail again when Python ends, which then has exit code 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
             if not isinstance(error, BrokenPipeError):
                 say(f"cannot write: {error.strerror}")
                 self.ended = NOT_WRITTEN
