@@ -1,9 +1,14 @@
-"""What unit tests share: the checkout as the collection ansible_collections.labredes.pbx, and a PostgreSQL server."""
+"""What unit tests share: the checkout as a collection, runs of its modules, and a PostgreSQL server."""
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from ansible.module_utils import basic
+from ansible.module_utils.common.text.converters import to_bytes
 from ansible.plugins.loader import init_plugin_loader
 
 init_plugin_loader([str(Path(__file__).resolve().parents[2] / "collections")])
@@ -17,3 +22,22 @@ def server() -> Iterator[records.Server]:
     made = records.Server()
     yield made
     made.close()
+
+
+@pytest.fixture
+def run_module(tmp_path, monkeypatch, capsys) -> Callable[..., dict]:
+    """A function that runs a module of the collection in this process, with options, and gives its answer."""
+
+    def run(module: ModuleType, check: bool = False, **options: object) -> dict:
+        arguments = {"_ansible_check_mode": check, "_ansible_remote_tmp": str(tmp_path), **options}
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
+        umask = os.umask(0o022)
+        try:
+            with pytest.raises(SystemExit):
+                module.main()
+        finally:
+            os.umask(umask)
+        return json.loads(capsys.readouterr().out)
+
+    return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -10,8 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible.module_utils import basic
-from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli, read_files
 from ansible_collections.labredes.pbx.plugins.modules import asterisk_service
 
@@ -105,7 +102,7 @@ def engine(tmp_path, monkeypatch) -> Engine:
 
 
 @pytest.fixture
-def run(engine, monkeypatch, capsys):
+def run(engine, run_module):
     """A function that runs the module and gives its answer."""
 
     def now(check: bool = False, **options: object) -> dict:
@@ -115,15 +112,9 @@ def run(engine, monkeypatch, capsys):
             "directories": [str(engine.path / "bin")],
             "log": str(engine.path / "messages"),
             "timeout": 1,
-            "_ansible_check_mode": check,
-            "_ansible_remote_tmp": str(engine.path),
             **options,
         }
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        with pytest.raises(SystemExit):
-            asterisk_service.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(asterisk_service, check, **arguments)
 
     return now
 

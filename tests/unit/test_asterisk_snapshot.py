@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -10,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import rendering
-from ansible.module_utils import basic
-from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.modules import asterisk_snapshot
 
 VERSION = "1:22.10.1+pbx.0123456789ab"
@@ -46,7 +43,7 @@ def host(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(host, monkeypatch, capsys):
+def run(host, run_module):
     """A function that runs the module and gives its answer."""
 
     def now(state: str, check: bool = False, **options: object) -> dict:
@@ -58,15 +55,9 @@ def run(host, monkeypatch, capsys):
             "files": [str(host / name) for name in ("etc", "odbc.ini", "missing")],
             "watched": [str(host / "cdr.conf")],
             "astdb": str(host / "astdb"),
-            "_ansible_check_mode": check,
-            "_ansible_remote_tmp": str(host),
             **options,
         }
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        with pytest.raises(SystemExit):
-            asterisk_snapshot.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(asterisk_snapshot, check, **arguments)
 
     return now
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils import basic
-from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli
 from ansible_collections.labredes.pbx.plugins.modules import asterisk_stop
 
@@ -76,17 +74,11 @@ def engine(tmp_path, monkeypatch) -> Engine:
 
 
 @pytest.fixture
-def run(engine, monkeypatch, capsys):
+def run(engine, run_module):
     """A function that runs the module and gives its answer."""
 
     def now(check: bool = False, **options: object) -> dict:
-        arguments = {"hold": 60, "ports": [5061, 5060, 5060], **options}
-        arguments.update({"_ansible_check_mode": check, "_ansible_remote_tmp": str(engine.path)})
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        with pytest.raises(SystemExit):
-            asterisk_stop.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(asterisk_stop, check, **{"hold": 60, "ports": [5061, 5060, 5060], **options})
 
     return now
 

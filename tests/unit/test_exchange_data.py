@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from ansible.module_utils import basic
-from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.module_utils import exchange_archive, exchange_data
 from ansible_collections.labredes.pbx.plugins.modules import exchange_backup, exchange_restore
 from exchange_host import Host, message
@@ -46,43 +43,24 @@ def host(tmp_path):
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch, capsys):
-    """A function that runs a module and gives its answer."""
-
-    def run(which, check: bool = False, **options: object) -> dict:
-        arguments = {"_ansible_check_mode": check, "_ansible_remote_tmp": str(tmp_path), **options}
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        umask = os.umask(0o022)
-        try:
-            with pytest.raises(SystemExit):
-                which.main()
-        finally:
-            os.umask(umask)
-        return json.loads(capsys.readouterr().out)
-
-    return run
-
-
-@pytest.fixture
-def save(module, tmp_path):
+def save(run_module, tmp_path):
     """A function that backs a host up; gives the counts."""
 
     def run(host: Host) -> dict:
         (tmp_path / "out").mkdir(exist_ok=True)
         files = {"tls/key": str(host.directory / "key"), "ssh/key": str(host.directory / "hostkey")}
-        return module(exchange_backup, directory=str(tmp_path / "out"), files=files, **host.options())["counts"]
+        return run_module(exchange_backup, directory=str(tmp_path / "out"), files=files, **host.options())["counts"]
 
     return run
 
 
 @pytest.fixture
-def restore(module, tmp_path):
+def restore(run_module, tmp_path):
     """A function that restores to a host; gives the module's answer."""
 
     def run(host: Host, **options: object) -> dict:
         own = {"numbers": ["6001", "6002"], **host.options(), **options}
-        return module(exchange_restore, archive=str(tmp_path / "out/exchange.tar"), **own)
+        return run_module(exchange_restore, archive=str(tmp_path / "out/exchange.tar"), **own)
 
     return run
 

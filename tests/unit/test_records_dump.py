@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 
 import pytest
-from ansible.module_utils import basic
-from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.modules import records_dump
 
 FILL = (
@@ -33,19 +30,16 @@ def dump(server, tmp_path):
 
 
 @pytest.fixture
-def run(server, tmp_path, monkeypatch, capsys):
+def run(server, monkeypatch, run_module):
     """A function that runs the module and gives its answer."""
 
     def call(path, check=False, **options):
-        arguments = {"path": str(path), "table": "cdr", "port": server.port, "_ansible_check_mode": check, **options}
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        arguments = {"path": str(path), "table": "cdr", "port": server.port, **options}
+        with monkeypatch.context() as patch:
             # By the network instead of the local socket.
             for name, value in (("PGHOST", "127.0.0.1"), ("PGUSER", "asterisk")):
                 patch.setenv(name, value)
-            records_dump.main()
-        return json.loads(capsys.readouterr().out)
+            return run_module(records_dump, check, **arguments)
 
     return call
 

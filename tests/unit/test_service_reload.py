@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
-from ansible.module_utils import basic
-from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.modules import service_reload
 
 # Answers for each unit from a file, and notes each other command.
@@ -28,7 +25,7 @@ FINISHED = {
 
 
 @pytest.fixture
-def host(tmp_path, monkeypatch, capsys):
+def host(tmp_path, monkeypatch, run_module):
     """A function that runs the module for one.timer in states of units, and gives its answer and the commands."""
     program = tmp_path / "systemctl"
     program.write_text(SYSTEMCTL)
@@ -44,15 +41,11 @@ def host(tmp_path, monkeypatch, capsys):
             "files": [],
             "enabled": True,
             "start": True,
-            "_ansible_check_mode": check,
             **options,
         }
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        with pytest.raises(SystemExit):
-            service_reload.main()
+        answer = run_module(service_reload, check, **arguments)
         calls = tmp_path / "calls"
-        return json.loads(capsys.readouterr().out), calls.read_text().splitlines() if calls.exists() else []
+        return answer, calls.read_text().splitlines() if calls.exists() else []
 
     return run
 

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible.module_utils import basic
-from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.labredes.pbx.plugins.modules import templates
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def write(tmp_path, monkeypatch, capsys):
+def write(tmp_path, run_module):
     """A function that runs the module on files below tmp_path/etc and gives its answer."""
     (tmp_path / "etc").mkdir()
 
@@ -29,20 +27,10 @@ def write(tmp_path, monkeypatch, capsys):
             "directory": str(tmp_path / "etc"),
             "mode": "0640",
             "files": list(files),
-            "_ansible_check_mode": check,
-            "_ansible_remote_tmp": str(tmp_path),
             "_ansible_no_log": True,
             **options,
         }
-        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
-        umask = os.umask(0o022)
-        try:
-            with pytest.raises(SystemExit):
-                templates.main()
-        finally:
-            os.umask(umask)
-        return json.loads(capsys.readouterr().out)
+        return run_module(templates, check, **arguments)
 
     return run
 

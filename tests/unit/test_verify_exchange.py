@@ -12,7 +12,6 @@ from concurrent.futures import Future
 
 import pytest
 import yaml
-from ansible.module_utils import basic
 from ansible_collections.labredes.pbx.plugins.module_utils import asterisk_cli, cdr_journal, running_exchange
 from ansible_collections.labredes.pbx.plugins.modules import verify_exchange
 
@@ -85,55 +84,51 @@ def cli(monkeypatch):
     return answers
 
 
-def run(monkeypatch, capsys, **more):
-    """The result of the module for these arguments."""
-    arguments = {"ANSIBLE_MODULE_ARGS": options(**more)}
-    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
-    monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps(arguments).encode())
-    with pytest.raises(SystemExit):
-        verify_exchange.main()
-    return json.loads(capsys.readouterr().out)
+@pytest.fixture
+def run(run_module):
+    """A function that runs the module with the arguments of options() and others, and gives its answer."""
+    return lambda **more: run_module(verify_exchange, **options(**more))
 
 
-def test_check_mode_does_nothing(monkeypatch, capsys):
+def test_check_mode_does_nothing(monkeypatch, run):
     monkeypatch.setattr(verify_exchange, "Verification", None)
-    assert run(monkeypatch, capsys, _ansible_check_mode=True)["msg"].startswith("check mode: nothing was compared")
+    assert run(_ansible_check_mode=True)["msg"].startswith("check mode: nothing was compared")
 
 
-def test_ari_that_does_not_answer_is_named(monkeypatch, capsys, cli):
+def test_ari_that_does_not_answer_is_named(monkeypatch, run, cli):
     monkeypatch.setattr(verify_exchange, "CallRecords", lambda *_given: Records([{}]))
-    result = run(monkeypatch, capsys)
+    result = run()
     assert re.match(r"verify: ARI at http://127\.0\.0\.1:\d+/ari does not answer \(.*\); restart aster", result["msg"])
 
 
-def test_database_that_refuses_is_named(monkeypatch, capsys, cli):
+def test_database_that_refuses_is_named(monkeypatch, run, cli):
     monkeypatch.setattr(verify_exchange, "Ari", lambda *_given: Ari())
-    result = run(monkeypatch, capsys)
+    result = run()
     assert result["msg"].startswith("verify: Database asterisk at 127.0.0.1:1 cannot be queried: ")
 
 
-def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, capsys, cli):
+def test_database_that_is_frozen_is_given_up_in_time(monkeypatch, run, cli):
     monkeypatch.setattr(verify_exchange, "Ari", lambda *_given: Ari())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         login = {**options()["database"], "port": silent.getsockname()[1]}
         began = time.monotonic()
-        result = run(monkeypatch, capsys, database=login)
+        result = run(database=login)
     assert result["msg"].endswith("cannot be queried: it did not answer within 0.2 s.")
     assert time.monotonic() - began < 3
 
 
-def test_asterisk_that_does_not_run_is_named_first(monkeypatch, capsys):
+def test_asterisk_that_does_not_run_is_named_first(monkeypatch, run):
     monkeypatch.setattr(asterisk_cli, "ASTERISK", "/bin/false")
-    result = run(monkeypatch, capsys)
+    result = run()
     assert re.fullmatch(r"verify: Asterisk does not run or refuses [^.]*\.", result["msg"]), result["msg"]
 
 
-def test_every_problem_is_named_up_to_a_number(monkeypatch, capsys, cli):
+def test_every_problem_is_named_up_to_a_number(monkeypatch, run, cli):
     monkeypatch.setattr(verify_exchange, "CallRecords", lambda *_given: Records([{}]))
     monkeypatch.setattr(verify_exchange, "Ari", lambda *_given: Ari())
     monkeypatch.setattr(verify_exchange.Verification, "_make_endpoints", lambda _self: None)
     monkeypatch.setattr(verify_exchange, "SHOWN", 3)
-    result = run(monkeypatch, capsys, described={"agent": {"1": None, "2": None}})
+    result = run(described={"agent": {"1": None, "2": None}})
     assert re.fullmatch(
         r"verify: Over udp, port \d+ of 127.0.0.1 is closed; see /var/log/asterisk/messages\. "
         r"What runs differs from what is described, in 2 places; run [^.]*\.yml and [^.]*\.yml, "
@@ -143,10 +138,10 @@ def test_every_problem_is_named_up_to_a_number(monkeypatch, capsys, cli):
     ), result["msg"]
 
 
-def test_passwords_are_not_in_the_result(monkeypatch, capsys, cli):
+def test_passwords_are_not_in_the_result(monkeypatch, run, cli):
     monkeypatch.setattr(verify_exchange, "CallRecords", lambda *_given: Records([{}]))
     auth = {"described": {"auth": {"6001": {"username": "6001"}}}, "passwords": {"6001": "kR7vTz0qWm2"}}
-    result = run(monkeypatch, capsys, **auth)
+    result = run(**auth)
     assert "invocation" in result and "kR7vTz0qWm2" not in json.dumps(result)
     assert "secret-1" not in json.dumps(result) and "secret-2" not in json.dumps(result)
 
