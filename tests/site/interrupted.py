@@ -49,18 +49,7 @@ def in_force(on_lab: Callable[..., str]) -> dict[str, bool]:
 
 def killed(directory: Path, step: str, *arguments: str, **variables: object) -> subprocess.CompletedProcess[str]:
     """A run of site.yml that is killed at a step of tests/tools/callback/killed_at.py."""
-    done = playbook.play(
-        directory,
-        *arguments,
-        "-e",
-        json.dumps(variables),
-        environment={
-            "KILLED_AT": step,
-            "ANSIBLE_CALLBACKS_ENABLED": "killed_at",
-            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
-        },
-        start_new_session=True,
-    )
+    done = playbook.play(directory, *arguments, "-e", json.dumps(variables), killed_at=step)
     assert done.returncode == -signal.SIGKILL, f"not killed at {step}: {done.stdout[-2000:]}"
     return done
 

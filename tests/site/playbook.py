@@ -14,30 +14,49 @@ ROOT = Path(__file__).resolve().parents[2]
 RELOADS = re.compile(r"^asterisk\.service: reloaded (.*)$", re.MULTILINE)
 
 
+def prepared(
+    directory: Path, *arguments: str, playbook: str = "site.yml", environment: dict[str, str] | None = None
+) -> dict:
+    """The arguments with which subprocess.run or Popen runs a playbook on the host of a lab directory.
+
+    playbook: or several, separated by spaces.
+    """
+    program = Path(sys.executable).with_name("ansible-playbook")
+    # Molecule sets some of Ansible's own variables, such as that for colors; the output is read here.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return {
+        "args": [program, *playbook.split(), "-i", directory / "inventory", *arguments],
+        "cwd": ROOT,
+        "env": {**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(environment or {})},
+        "text": True,
+    }
+
+
 def play(
     directory: Path,
     *arguments: str,
     playbook: str = "site.yml",
     environment: dict[str, str] | None = None,
+    killed_at: str = "",
     seconds: float = 400,
-    **options: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a playbook on the host of a lab directory; the caller checks the exit code.
+    """Run a playbook as prepared() has it; the caller checks the exit code.
 
-    playbook: or several, separated by spaces. options: as of subprocess.run.
+    killed_at: a step of tests/tools/callback/killed_at.py, at which the run and all its processes are killed.
     """
-    program = Path(sys.executable).with_name("ansible-playbook")
-    # Molecule sets some of Ansible's own variables, such as that for colors; the output is read here.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    if killed_at:
+        environment = {
+            **(environment or {}),
+            "KILLED_AT": killed_at,
+            "ANSIBLE_CALLBACKS_ENABLED": "killed_at",
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
+        }
     return subprocess.run(
-        [program, *playbook.split(), "-i", directory / "inventory", *arguments],
-        cwd=ROOT,
+        **prepared(directory, *arguments, playbook=playbook, environment=environment),
         capture_output=True,
-        text=True,
-        env={**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **(environment or {})},
         timeout=seconds,
         check=False,
-        **options,
+        start_new_session=bool(killed_at),
     )
 
 

@@ -95,13 +95,9 @@ def test_controller_with_copied_secrets_changes_nothing(second, lab_directory, o
 
 def test_killed_rotation_of_a_phone_is_completed(lab_directory, lab, secret):
     old = secret("phone_6001")
-    environment = {
-        "KILLED_AT": "Generate the secrets that are replaced or missing#1:after",
-        "ANSIBLE_CALLBACKS_ENABLED": "killed_at",
-        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
-    }
+    step = "Generate the secrets that are replaced or missing#1:after"
     rotate = ["--tags=pbx", "-e", "labredes_rotate_secrets=phone_6001"]
-    done = play(lab_directory, *rotate, environment=environment, start_new_session=True)
+    done = play(lab_directory, *rotate, killed_at=step)
     assert done.returncode == -signal.SIGKILL
     assert registers(lab, "6001", old), "nothing has changed on the host yet"
     done = play(lab_directory, "--tags=pbx")

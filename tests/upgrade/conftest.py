@@ -39,29 +39,22 @@ class Exchange:
         self.info = lab_command.describe(directory)["info"]
         self.builds: dict[str, tuple[Path, str]] = {}
 
-    @staticmethod
-    def _words(build: tuple[Path, str] | None, more: dict[str, object]) -> list[str]:
-        chosen = {"asterisk_deb": str(build[0]), "asterisk_deb_version": build[1]} if build else {}
-        return ["-e", json.dumps({**chosen, **more})]
+    def _words(self, build: str, more: dict[str, object]) -> list[str]:
+        package, version = self.builds[build]
+        return ["-e", json.dumps({"asterisk_deb": str(package), "asterisk_deb_version": version, **more})]
 
-    def play(self, name: str, *words: str, build: str = "", environment: dict | None = None, **more: object):
+    def play(self, name: str, *words: str, build: str = "first", killed_at: str = "", **more: object):
         """Run a playbook with a build; the caller checks the exit code."""
         return playbook.play(
-            self.directory,
-            *words,
-            *self._words(self.builds[build or "first"], more),
-            playbook=f"playbooks/{name}.yml",
-            environment=environment,
-            start_new_session=True,
+            self.directory, *words, *self._words(build, more), playbook=f"playbooks/{name}.yml", killed_at=killed_at
         )
 
-    def start(self, name: str, *words: str, build: str = "", **more: object) -> subprocess.Popen[str]:
+    def start(self, name: str, *words: str, build: str = "first", **more: object) -> subprocess.Popen[str]:
         """Start a playbook; the caller drives telephones meanwhile."""
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), f"playbooks/{name}.yml", "-i"]
-        command += [str(self.directory / "inventory"), *words, *self._words(self.builds[build or "first"], more)]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        words = [*words, *self._words(build, more)]
+        prepared = playbook.prepared(self.directory, *words, playbook=f"playbooks/{name}.yml")
         with open(self.directory / "run.log", "w") as output:  # a pipe would be full
-            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
+            return subprocess.Popen(**prepared, stdout=output, stderr=output)
 
     def output(self) -> str:
         """The output of the run that was started last."""

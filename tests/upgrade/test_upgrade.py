@@ -9,7 +9,7 @@ import time
 import pytest
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone
-from conftest import ROOT, connect, drive, rebuilt
+from conftest import connect, drive, rebuilt
 
 FAILED = "/var/lib/labredes/upgrade/failed"
 
@@ -138,7 +138,7 @@ def test_site_ends_no_call_unless_that_is_allowed(exchange, phones):
     connect(phones)
     before = exchange.process()
     for more, words in (({"asterisk_country": "us", "asterisk_max_files": 16000}, "asterisk.service"), ({}, "")):
-        build = "" if words else "second"
+        build = "first" if words else "second"
         run = exchange.start("site", "--tags=asterisk,pbx", build=build, **more)
         drive(phones, lambda run=run: run.poll() is not None)
         found = exchange.output()
@@ -223,12 +223,7 @@ STEPS = [
 @pytest.mark.parametrize(("step", "then"), STEPS)
 def test_killed_upgrade_is_completed_by_the_next_run(exchange, step, then):
     state = exchange.state()
-    environment = {
-        "KILLED_AT": step,
-        "ANSIBLE_CALLBACKS_ENABLED": "killed_at",
-        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
-    }
-    done = exchange.play("upgrade_asterisk", build="second", environment=environment)
+    done = exchange.play("upgrade_asterisk", build="second", killed_at=step)
     assert done.returncode == -signal.SIGKILL, f"not killed: {done.stdout[-3000:]}"
     time.sleep(2)  # until the lock of the killed run ends
     words = ["--tags=asterisk,pbx,verify"] if then == "site" else []
@@ -246,12 +241,7 @@ def test_killed_upgrade_is_completed_by_the_next_run(exchange, step, then):
 @pytest.mark.parametrize("step", ["Install the earlier package#1:before", "Bring the earlier files back#1:after"])
 def test_killed_way_back_is_completed_by_the_next_run(exchange, step):
     state = exchange.state()
-    environment = {
-        "KILLED_AT": step,
-        "ANSIBLE_CALLBACKS_ENABLED": "killed_at",
-        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/tools/callback"),
-    }
-    done = exchange.play("upgrade_asterisk", build="ending", environment=environment)
+    done = exchange.play("upgrade_asterisk", build="ending", killed_at=step)
     assert done.returncode == -signal.SIGKILL, f"not killed: {done.stdout[-3000:]}"
     time.sleep(2)
     done = exchange.play("rollback_asterisk")
