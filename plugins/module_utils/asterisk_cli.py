@@ -52,7 +52,7 @@ def calls(seconds=10):
     return sorted(answer)
 
 
-def names(talking):
+def in_progress(talking):
     """The sentence that says who talks, without its full stop; at most ten calls."""
     more = f" and {len(talking) - 10} more" if len(talking) > 10 else ""
     count = "1 call is" if len(talking) == 1 else f"{len(talking)} calls are"

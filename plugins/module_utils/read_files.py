@@ -17,8 +17,12 @@ import time
 DIRECTORY = "/run/labredes"
 BOOTTIME = 7  # time.CLOCK_BOOTTIME of Python 3.7 and later
 PROPERTIES = [
-    *("ActiveState", "InvocationID", "ExecMainStartTimestampMonotonic"),
-    *("NeedDaemonReload", "LoadState", "UnitFileState"),
+    "ActiveState",
+    "InvocationID",
+    "ExecMainStartTimestampMonotonic",
+    "NeedDaemonReload",
+    "LoadState",
+    "UnitFileState",
 ]
 
 

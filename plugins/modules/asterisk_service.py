@@ -74,8 +74,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, calls, cli
-from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import names as naming
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, calls, cli, in_progress
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import ReadFiles, socket_state, unit_state
 
 UNIT = "asterisk.service"
@@ -247,8 +246,8 @@ def apply(module):
                 or "the directories or the unit that are new"
             )
             raise AsteriskError(
-                f"Asterisk has to be restarted for {why}, and {naming(talking)}; run again when the calls have ended, "
-                "or with -e labredes_end_calls=true, which ends them"
+                f"Asterisk has to be restarted for {why}, and {in_progress(talking)}; run again when the calls have "
+                "ended, or with -e labredes_end_calls=true, which ends them"
             )
         if action in ("started", "restarted"):
             if new_unit:

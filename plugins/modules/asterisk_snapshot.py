@@ -295,9 +295,8 @@ def main():
     snapshot, state = Snapshot(module.params), module.params["state"]
     result = {"version": snapshot.version, "interrupted": snapshot.interrupted}
     try:
-        changed = state != "checked" and not module.check_mode and getattr(snapshot, state)()
-        if state == "checked":
-            snapshot.checked()
+        # A check changes nothing, so check mode has it, too.
+        changed = (state == "checked" or not module.check_mode) and getattr(snapshot, state)()
     except SnapshotError as problem:
         module.fail_json(msg=f"{problem}.")
     except subprocess.CalledProcessError as problem:

@@ -38,7 +38,13 @@ ended: {description: The calls that were ended., returned: success, type: list, 
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import AsteriskError, begin, calls, cli, names
+from ansible_collections.labredes.pbx.plugins.module_utils.asterisk_cli import (
+    AsteriskError,
+    begin,
+    calls,
+    cli,
+    in_progress,
+)
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import unit_state
 
 UNIT = "asterisk.service"
@@ -99,8 +105,8 @@ def stop(module, state):
             talking = drained(module.params["seconds"])
         if talking and not end_calls:
             raise AsteriskError(
-                f"{names(talking)}, so Asterisk is not stopped and nothing is changed; run again when the calls have "
-                "ended, or with -e labredes_end_calls=true, which ends them"
+                f"{in_progress(talking)}, so Asterisk is not stopped and nothing is changed; run again when the calls "
+                "have ended, or with -e labredes_end_calls=true, which ends them"
             )
     except AsteriskError as problem:
         if not end_calls:

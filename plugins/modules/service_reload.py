@@ -21,7 +21,7 @@ options:
     description: Files that the service reads, whether they exist or not.
     type: list
     elements: path
-    required: true
+    default: []
   reloaded:
     description: Further files, for which it is enough to reload the service.
     type: list
@@ -54,7 +54,6 @@ EXAMPLES = r"""
   labredes.pbx.service_reload:
     unit: labredes-certificate.timer
     units: [labredes-certificate.service]
-    files: []
     enabled: true
     start: true
 """
@@ -108,7 +107,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "unit": {"required": True},
-            "files": {"type": "list", "elements": "path", "required": True},
+            "files": {"type": "list", "elements": "path", "default": []},
             "reloaded": {"type": "list", "elements": "path", "default": []},
             "action": {"choices": ["reload", "restart"], "default": "reload"},
             "enabled": {"type": "bool", "default": False},

@@ -187,4 +187,4 @@ def test_local_channels_are_no_people(engine):
 
 
 def test_sentence_names_ten_calls_at_most():
-    assert asterisk_cli.names([f"600{n}" for n in range(9)] + ["a", "b", "c"]).endswith("a and 2 more)")
+    assert asterisk_cli.in_progress([f"600{n}" for n in range(9)] + ["a", "b", "c"]).endswith("a and 2 more)")
