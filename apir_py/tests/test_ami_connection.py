@@ -52,7 +52,7 @@ async def test_repeated_header_is_a_list():
 
 
 async def test_letters_survive_each_split_of_the_stream(monkeypatch):
-    monkeypatch.setattr("apir_py.ami.GATHER", 0)
+    monkeypatch.setattr("apir_py.ami.READ_EVERY", 0)
     data = message({"Event": "NewCallerid", "CallerIDName": "Recepción ñ €"})
     async with FakeAmi() as ami, Followed(ami) as seen:
         for byte in data:
@@ -79,7 +79,7 @@ async def test_event_of_64_kilobytes_arrives_whole():
 
 
 async def test_burst_of_events_wakes_the_program_seldom(monkeypatch):
-    monkeypatch.setattr("apir_py.ami.GATHER", 0.2)
+    monkeypatch.setattr("apir_py.ami.READ_EVERY", 0.2)
     received = []
     take = Connection.data_received
     monkeypatch.setattr(Connection, "data_received", lambda self, data: (received.append(data), take(self, data)))

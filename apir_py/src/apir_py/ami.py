@@ -26,9 +26,11 @@ END = b"\r\n\r\n"
 LARGEST_MESSAGE = 1 << 20
 """Bytes of one message. The largest that Asterisk sends is near 64 KB; what has no end must not fill the memory."""
 
-GATHER = 0.01
-"""Seconds for which what comes is gathered before it is read. A call's events come in a burst: reading each at once
-would take a processor from the exchange, many times, just while it sets that call up."""
+READ_EVERY, LOOK = 0.08, 0.001
+"""Seconds between two looks at what has come, and for which each lasts. A call's events come in a burst: a program that
+is woken by the first of them takes a processor from the exchange just while it sets that call up."""
+READ_SOON = 0.01
+"""Seconds between two looks while an answer is awaited."""
 
 ANSWER = f"{Action.action_id_generator.prefix}/{Action.action_id_generator.uid}/"
 """What the ActionID of every action of this program begins with."""
@@ -134,14 +136,20 @@ class Connection(AMIProtocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Gather what comes for a moment."""
+        """Keep what comes until the end of the look, or take it at once before the first one."""
         self.buffer += data
-        self.transport.pause_reading()
-        asyncio.get_running_loop().call_later(GATHER, self._gathered)
+        if self.held is not None:
+            self._take_messages()
 
-    def _gathered(self) -> None:
-        self._take_messages()
+    def _look(self) -> None:
         self.transport.resume_reading()
+        asyncio.get_running_loop().call_later(LOOK, self._looked)
+
+    def _looked(self) -> None:
+        if not self.lost.done():
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(READ_SOON if self.responses else READ_EVERY, self._look)
+            self._take_messages()
 
     def _take_messages(self) -> None:
         """Take whole messages from what has come so far; only then are bytes letters."""
@@ -196,10 +204,11 @@ class Connection(AMIProtocol):
             log.warning("%s: %s", action["Action"], printable(first.message))
 
     def deliver(self) -> None:
-        """Pass on the events that have come so far, and from now on each as it comes."""
+        """Pass on the events that have come so far, and from now on those that each look finds."""
         held, self.held = self.held, None
         for event in held or ():
             self.on_event(event)
+        self._looked()
 
     async def ask(self, action: dict[str, str], within: float) -> Message:
         """Send an action and wait for its response, `within` seconds at most; Lost if none comes."""
