@@ -37,8 +37,8 @@ tools: .venv/made
 	@lab/ensure $(PACKAGES) >&2
 
 .PHONY: lab
-lab: tools ## Create a throwaway host here and run site.yml on it (DISTRIBUTION, RELEASE, MIRROR, GIT)
-	@$(LAB) up --distribution $(DISTRIBUTION)
+lab: tools ## Create throwaway hosts here and run site.yml on them (HOSTS, DISTRIBUTION, RELEASE, MIRROR, GIT)
+	@$(LAB) up --distribution $(DISTRIBUTION) $(if $(HOSTS),--hosts $(HOSTS))
 
 .PHONY: lab-info
 lab-info: tools ## Print where everything is on the lab host, as JSON
@@ -117,6 +117,10 @@ test-roles: tools ## Run the Molecule scenarios of single roles, each on a host 
 .PHONY: odd-hosts
 odd-hosts: tools ## Run site.yml on hosts with databases of others, another Asterisk and odd settings
 	@pytest tests/odd_hosts
+
+.PHONY: fleet
+fleet: tools ## Set up three hosts of two distributions in one run, one of which dies in its middle (10 minutes)
+	@pytest tests/fleet
 
 .PHONY: platforms
 platforms: tools ## Set up and test an exchange on Debian 11, 12 and 13, or on PLATFORMS (half an hour; GIT)

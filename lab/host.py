@@ -65,6 +65,12 @@ def owner(name: str) -> str:
     return inspect(name, f'{{{{index .Config.Labels "{LABEL}"}}}}') or "no lab"
 
 
+def owned(directory: pathlib.Path) -> list[str]:
+    """The names of the containers that belong to a lab directory."""
+    command = ["podman", "ps", "--all", f"--filter=label={LABEL}={directory}", "--format={{.Names}}"]
+    return run(command).stdout.split()
+
+
 def running(name: str) -> bool:
     """Whether a container of this name runs."""
     return inspect(name, "{{.State.Running}}") == "true"

@@ -1,4 +1,4 @@
-"""The lab's inventory: one host, its connection, and the source of its Asterisk.
+"""The lab's inventory: its hosts, their connection, and the source of their Asterisk.
 
 Everything is in one file: Molecule replaces the group_vars directory of its own inventory.
 """
@@ -25,14 +25,14 @@ def path(directory: pathlib.Path) -> pathlib.Path:
     return directory / "inventory" / "hosts.yml"
 
 
-def write(directory: pathlib.Path, name: str, address: str, controller: str, release: dict[str, Any]) -> None:
+def write(directory: pathlib.Path, addresses: dict[str, str], controller: str, release: dict[str, Any]) -> None:
     """Write the inventory, in JSON, which is YAML. It has no ansible_port: role preflight finds the port.
 
-    controller: this machine's address as the host sees it; never banned, since tests attack the host from here.
+    addresses: that of each host, by its name. controller: this machine's address as the hosts see it; never banned,
+    since tests attack the hosts from here.
     """
     options = f"-o UserKnownHostsFile={directory}/known_hosts -o StrictHostKeyChecking=accept-new -o IdentitiesOnly=yes"
-    host = {
-        "ansible_host": address,
+    common = {
         "ansible_user": ADMIN,
         "ansible_ssh_private_key_file": f"{directory}/key",
         "ansible_ssh_common_args": options,
@@ -46,8 +46,9 @@ def write(directory: pathlib.Path, name: str, address: str, controller: str, rel
         "labredes_external_address": "198.51.100.1",
     }
     data = exchange(_password(directory))
-    # The optional groups are empty: the host builds its package and keeps its records itself.
-    content = {"all": {"vars": {**release, **data}}, "pbx": {"hosts": {name: host}}, "builders": {}, "databases": {}}
+    # The optional groups are empty: a host builds the package and each keeps its records itself.
+    hosts = {name: {"ansible_host": address, **common} for name, address in addresses.items()}
+    content = {"all": {"vars": {**release, **data}}, "pbx": {"hosts": hosts}, "builders": {}, "databases": {}}
     path(directory).parent.mkdir(parents=True, exist_ok=True)
     path(directory).write_text("---\n" + json.dumps(content, indent=2) + "\n")
 
@@ -64,13 +65,23 @@ def exchange(password: str) -> dict[str, Any]:
 
 
 def read(directory: pathlib.Path) -> tuple[str, str, dict[str, Any]]:
-    """The lab's host as (name, address, variables of its release and its exchange)."""
+    """The lab's first host as (name, address, variables of its release and its exchange)."""
+    content = _content(directory)
+    name, host = next(iter(content["pbx"]["hosts"].items()))
+    return name, host["ansible_host"], content["all"]["vars"]
+
+
+def names(directory: pathlib.Path) -> list[str]:
+    """The names of the lab's hosts."""
+    return list(_content(directory)["pbx"]["hosts"])
+
+
+def _content(directory: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads(path(directory).read_text().removeprefix("---"))
+        content: dict[str, Any] = json.loads(path(directory).read_text().removeprefix("---"))
     except FileNotFoundError:
         raise LabError(f"there is no lab host in {directory}; `make lab` creates one") from None
-    ((name, host),) = content["pbx"]["hosts"].items()
-    return name, host["ansible_host"], content["all"]["vars"]
+    return content
 
 
 def _password(directory: pathlib.Path) -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Create a throwaway host on this machine and run site.yml on it.
+"""Create throwaway hosts on this machine and run site.yml on them.
 
 Environment: RELEASE (of Asterisk), MIRROR (directory or URL of its sources), GIT (a Git repository with its tags),
 LAB_MEMORY (memory limit of the host), DEBIAN_MIRROR (URL). See lab/README.md.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import itertools
 import json
 import os
 import pathlib
@@ -42,29 +43,42 @@ def ansible(directory: pathlib.Path, *arguments: str | pathlib.Path, quiet: bool
 
 
 def create(options: argparse.Namespace) -> None:
-    """Create the host unless it exists, and write its inventory."""
-    directory = options.dir
+    """Create each host unless it exists, and write their inventory."""
     if os.geteuid():
         raise LabError("the lab gives each host its own network address: run it as root")
-    owner = host.owner(options.name)
-    if owner and owner != str(directory):
-        raise LabError(f"a host named {options.name} belongs to {owner}; give another --name or remove that one first")
+    kinds = dict(zip(host_names(options), itertools.cycle(options.distribution)))
+    for name in kinds:
+        refuse_another(name, options.dir)
     # Choose the sources first: if that fails, nothing has changed yet.
     with concurrent.futures.ThreadPoolExecutor() as executor:
-        built = executor.submit(image.image, options.distribution)
+        built = {kind: executor.submit(image.image, kind) for kind in options.distribution}
         chosen = {} if options.bare else upstream.choose(*(os.environ.get(n, "") for n in ("RELEASE", "MIRROR", "GIT")))
-    if owner and host.running(options.name) and inventory.path(directory).exists():
-        address = host.address(options.name)
-    else:
+    images = {kind: found.result() for kind, found in built.items()}
+    known = inventory.names(options.dir) if inventory.path(options.dir).exists() else []
+    if known != list(kinds) or not all(map(host.running, known)):
         remove(options)
-        (directory / "secrets").mkdir(parents=True, mode=0o700)
-        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "labredes.pbx lab", "-f", directory / "key"])
-        address = host.start(options.name, built.result(), directory)
-    inventory.write(directory, options.name, address, host.gateway(options.name), chosen)
+        (options.dir / "secrets").mkdir(parents=True, mode=0o700)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "labredes.pbx lab", "-f", options.dir / "key"])
+        for name, kind in kinds.items():
+            host.start(name, images[kind], options.dir)
+    addresses = {name: host.address(name) for name in kinds}
+    inventory.write(options.dir, addresses, host.gateway(options.name), chosen)
+
+
+def host_names(options: argparse.Namespace) -> list[str]:
+    """The names of the hosts: NAME, NAME-2, NAME-3 …"""
+    return [options.name, *(f"{options.name}-{number}" for number in range(2, options.hosts + 1))]
+
+
+def refuse_another(name: str, directory: pathlib.Path) -> None:
+    """Refuse a host that is not of this lab, with LabError."""
+    owner = host.owner(name)
+    if owner and owner != str(directory):
+        raise LabError(f"a host named {name} belongs to {owner}; give another --name or remove that one first")
 
 
 def up(options: argparse.Namespace) -> None:
-    """Create the host, run site.yml on it, and print what to dial."""
+    """Create the hosts, run site.yml on them, and print what to dial on the first."""
     create(options)
     described = describe(options.dir, ROOT / "site.yml")
     sip = described["info"]["sip"]
@@ -105,8 +119,9 @@ def ssh(options: argparse.Namespace) -> None:
 
 
 def remove(options: argparse.Namespace) -> None:
-    """Remove the host with its key, inventory and secrets."""
-    host.remove(options.name)
+    """Remove the hosts with their key, inventory and secrets."""
+    for name in host.owned(options.dir):
+        host.remove(name)
     for name in ("key", "key.pub", "known_hosts", "inventory", "secrets"):
         path = options.dir / name
         if path.exists():
@@ -114,12 +129,10 @@ def remove(options: argparse.Namespace) -> None:
 
 
 def down(options: argparse.Namespace) -> None:
-    """Remove the host; images and caches stay."""
+    """Remove the hosts; images and caches stay."""
     if inventory.path(options.dir).exists():
         options.name = inventory.read(options.dir)[0]
-    owner = host.owner(options.name)
-    if owner and owner != str(options.dir):
-        raise LabError(f"{options.name} belongs to {owner}; remove it with --dir {owner}")
+    refuse_another(options.name, options.dir)
     remove(options)
     log(f"{options.name} is removed")
 
@@ -135,7 +148,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         if action in (create, up, down):
             command.add_argument("--name", default="pbx-lab", help="the host's name")
         if action in (create, up):
-            command.add_argument("--distribution", choices=image.RELEASES, default="bullseye")
+            command.add_argument("--distribution", choices=image.RELEASES, nargs="+", default=["bullseye"])
+            command.add_argument("--hosts", type=int, default=1, help="how many; they take the distributions in turn")
             command.add_argument("--bare", action="store_true", help="do not choose an Asterisk release")
         if action is ssh:
             command.add_argument("--cmd", default="", help="a bash command; without it, a shell")

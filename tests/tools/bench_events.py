@@ -2,14 +2,16 @@
 """Measures the events service on the host of `make lab`: `make bench-events`.
 
 Places calls by turns with the service and a page open in Chromium, and with the service stopped: the service must not
-slow them. With the page open it also measures the time from the moment a phone sends its INVITE to the moment the page
-shows the call, which is longer than the time from the event to the page. Prints a JSON object with the figures and
-their limits; exits with code 1 if one is missed.
+slow them. The machine's own speed changes by more than that, so neighbouring turns are compared, and the median of
+their ratios counts. With the page open it also measures the time from the moment a phone sends its INVITE to the moment
+the page shows the call, which is longer than the time from the event to the page. Prints a JSON object with the figures
+and their limits; exits with code 1 if one is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -31,8 +33,10 @@ from playwright.sync_api import Browser, Error, sync_playwright  # noqa: E402
 from sipp import within  # noqa: E402
 
 UNIT = "labredes-events.service"
-# Many short ones: what else the machine does changes in the meantime.
-TURNS = 10
+# Short ones, for neighbours to see the same machine; many, for its changes to even out.
+CALLS_OF_A_TURN = 5
+START = 2
+"""Seconds after which the start of service and page, or their end, takes no processor any more."""
 CALLER, CALLEE, NAME = "6001", "6002", "Paquito Txokolatero"
 # Notes in the page when a row with the caller's name appears, in ms since the epoch.
 WATCH = """name => {
@@ -85,42 +89,50 @@ def main() -> int:
     info = [sys.executable, ROOT / "lab/lab.py", "info", "--dir", host.directory]
     lab = json.loads(subprocess.run(info, capture_output=True, text=True, check=True).stdout)
     phones = telephones(lab)
-    setups: dict[bool, list[float]] = {True: [], False: []}
+    setups: dict[bool, list[list[float]]] = {True: [], False: []}
     delays: list[float] = []
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         # It stands for another computer: it must not take the processor from the exchange.
         os.setpriority(os.PRIO_PROCESS, 0, 19)
         browser = chromium(playwright, Path(directory))
         os.setpriority(os.PRIO_PROCESS, 0, 0)
-        for _turn in range(TURNS):
-            host.run(f"systemctl stop {UNIT}")
-            setups[False] += place(phones, options.calls // TURNS)[1]
-            host.run(f"systemctl start {UNIT}")
-            assert within(20, lambda: connected(browser, lab["events"]["url"])), "the service is not connected"
-            context = logged_in(browser, lab["events"])
-            page = context.new_page()
-            page.goto("/")
-            page.wait_for_selector("nav.views")
-            page.evaluate(WATCH, NAME)
-            begun, found = place(phones, options.calls // TURNS)
-            page.wait_for_timeout(500)
-            shown = page.evaluate("window.shown")
-            assert len(shown) == len(begun), f"the page has shown {len(shown)} of {len(begun)} calls"
-            delays += [at - began * 1000 for at, began in zip(shown, begun, strict=True)]
-            setups[True] += found
-            context.close()
+        for turn in range(options.calls // CALLS_OF_A_TURN):
+            # Each state is as often the first of its pair.
+            for state in (True, False) if turn % 2 else (False, True):
+                if not state:
+                    host.run(f"systemctl stop {UNIT}")
+                    time.sleep(START)
+                    setups[False].append(place(phones, CALLS_OF_A_TURN)[1])
+                    continue
+                host.run(f"systemctl start {UNIT}")
+                assert within(20, lambda: connected(browser, lab["events"]["url"])), "the service is not connected"
+                context = logged_in(browser, lab["events"])
+                page = context.new_page()
+                page.goto("/")
+                page.wait_for_selector("nav.views")
+                page.evaluate(WATCH, NAME)
+                page.wait_for_timeout(START * 1000)
+                begun, found = place(phones, CALLS_OF_A_TURN)
+                page.wait_for_timeout(500)
+                shown = page.evaluate("window.shown")
+                assert len(shown) == len(begun), f"the page has shown {len(shown)} of {len(begun)} calls"
+                delays += [at - began * 1000 for at, began in zip(shown, begun, strict=True)]
+                setups[True].append(found)
+                context.close()
         browser.close()
     host.run(f"systemctl restart {UNIT}; sleep 5")
     memory = int(host.run(f"ps -o rss= -p $(systemctl show --property=MainPID --value {UNIT})")) / 1024
     for phone in phones:
         phone.connection.close()
-    with_service, without = statistics.median(setups[True]), statistics.median(setups[False])
+    medians = {state: [statistics.median(turn) for turn in turns] for state, turns in setups.items()}
+    ratios = [with_service / without for with_service, without in zip(medians[True], medians[False], strict=True)]
     delays.sort()
     figures = {
         "calls": options.calls,
-        "setup_ms": round(with_service, 2),
-        "setup_ms_without_service": round(without, 2),
-        "setup_ratio": round(with_service / without, 3),
+        "setup_ms": round(statistics.median(itertools.chain(*setups[True])), 2),
+        "setup_ms_without_service": round(statistics.median(itertools.chain(*setups[False])), 2),
+        "setup_ratio": round(statistics.median(ratios), 3),
+        "setup_ratio_standard_error": round(1.25 * statistics.stdev(ratios) / len(ratios) ** 0.5, 3),
         "setup_ratio_at_most": 1.05,
         "page_ms_median": round(statistics.median(delays)),
         "page_ms_median_at_most": 100,

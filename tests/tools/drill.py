@@ -141,7 +141,7 @@ def replaced(directory: Path) -> None:
     (directory / "known_hosts").unlink(missing_ok=True)
     (directory / "secrets").mkdir(mode=0o700)
     host.start(name, image.image("bullseye"), directory, at=address)
-    inventory.write(directory, name, address, host.gateway(name), release)
+    inventory.write(directory, {name: address}, host.gateway(name), release)
 
 
 def main() -> int:

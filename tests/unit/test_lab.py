@@ -21,7 +21,7 @@ import inventory  # noqa: E402
 @pytest.fixture
 def written(tmp_path):
     """A lab directory with an inventory."""
-    inventory.write(tmp_path, "pbx-lab", "192.0.2.7", "192.0.2.1", {"asterisk_package_release": "18.26.4"})
+    inventory.write(tmp_path, {"pbx-lab": "192.0.2.7"}, "192.0.2.1", {"asterisk_package_release": "18.26.4"})
     return tmp_path
 
 
@@ -34,7 +34,7 @@ def test_inventory_is_read_back(written):
 def test_phone_for_browsers_keeps_its_password(written):
     before = inventory.read(written)[2]["pbx_phones"][-1]
     assert before["webrtc"] and len(before["password"]) == 32
-    inventory.write(written, "pbx-lab", "192.0.2.7", "192.0.2.1", {})
+    inventory.write(written, {"pbx-lab": "192.0.2.7"}, "192.0.2.1", {})
     assert inventory.read(written)[2]["pbx_phones"][-1] == before
 
 

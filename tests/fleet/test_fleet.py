@@ -1,0 +1,87 @@
+"""Three exchanges in one inventory, of two distributions: one dies in the middle of their first run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import playbook
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "lab"))
+import host  # noqa: E402  the path has to be set first
+
+import lab as lab_command  # noqa: E402
+
+DIRECTORY = ROOT / ".lab/fleet"
+FIRST, SECOND, DYING = NAMES = ["pbx-fleet", "pbx-fleet-2", "pbx-fleet-3"]
+DIES_AT = "TASK [labredes.pbx.asterisk : Install the package"
+
+
+def recap(output: str) -> dict[str, dict[str, int]]:
+    """The numbers of each host at the end of a run."""
+    lines = re.findall(r"^(pbx-\S+) +: (ok=.*)$", output, re.MULTILINE)
+    return {name: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)} for name, line in lines}
+
+
+def built(output: str) -> list[str]:
+    """The hosts that have compiled Asterisk."""
+    return sorted(set(re.findall(r"^ +(pbx-\S+): step \d of \d: compile", output, re.MULTILINE)))
+
+
+@pytest.fixture(scope="module")
+def first_run() -> Iterator[str]:
+    """The output of the first run, in whose middle the third host loses its power."""
+    words = ["--dir", str(DIRECTORY), "--name", FIRST]
+    lab_command.create(lab_command.parse(["create", *words, "--hosts", "3", "--distribution", "bullseye", "bookworm"]))
+    run = subprocess.Popen(
+        **playbook.prepared(DIRECTORY), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    lines = []
+    with run:
+        for line in run.stdout:
+            lines.append(line)
+            if line.startswith(DIES_AT):
+                host.run(["podman", "kill", DYING])
+    output = "".join(lines)
+    assert DIES_AT in output, output[-3000:]
+    assert run.returncode, "a run with a host that died has succeeded"
+    yield output
+    lab_command.remove(lab_command.parse(["down", *words]))
+
+
+@pytest.fixture(scope="module")
+def second_run(first_run) -> subprocess.CompletedProcess[str]:
+    """The next run, with the third host switched on again."""
+    subprocess.run(["podman", "start", DYING], check=True, capture_output=True)
+    host.boot(DYING)
+    return playbook.play(DIRECTORY, seconds=900)
+
+
+def test_host_that_dies_stops_no_other(first_run):
+    found = recap(first_run)
+    assert found[DYING]["unreachable"] == 1
+    for name in (FIRST, SECOND):
+        assert found[name]["failed"] == found[name]["unreachable"] == 0, first_run[-3000:]
+
+
+def test_one_host_of_each_kind_compiles_at_most(first_run):
+    assert len(built(first_run)) <= 2, built(first_run)
+
+
+def test_next_run_completes_the_host_that_died(second_run):
+    assert second_run.returncode == 0, second_run.stdout[-3000:]
+    found = recap(second_run.stdout)
+    assert found[DYING]["changed"] and not found[DYING]["failed"]
+    assert [found[name]["changed"] for name in (FIRST, SECOND)] == [0, 0], second_run.stdout[-3000:]
+    assert not built(second_run.stdout)
+
+
+def test_each_host_takes_calls(second_run):
+    done = playbook.play(DIRECTORY, playbook="playbooks/verify.yml")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert set(recap(done.stdout)) >= set(NAMES)
