@@ -19,7 +19,7 @@ import lab as lab_command  # noqa: E402
 
 DIRECTORY = ROOT / ".lab/fleet"
 FIRST, SECOND, DYING = NAMES = ["pbx-fleet", "pbx-fleet-2", "pbx-fleet-3"]
-DIES_AT = "TASK [labredes.pbx.asterisk : Install the package"
+DIES_AT = "TASK [labredes.pbx.asterisk : Install the package, unless this version is installed]"
 
 
 def recap(output: str) -> dict[str, dict[str, int]]:
@@ -33,16 +33,22 @@ def built(output: str) -> list[str]:
     return sorted(set(re.findall(r"^ +(pbx-\S+): step \d of \d: compile", output, re.MULTILINE)))
 
 
-@pytest.fixture(scope="module")
-def first_run() -> Iterator[str]:
-    """The output of the first run, in whose middle the third host loses its power."""
+@pytest.fixture(scope="module", autouse=True)
+def hosts() -> Iterator[None]:
+    """Three bare hosts."""
     words = ["--dir", str(DIRECTORY), "--name", FIRST]
     lab_command.create(lab_command.parse(["create", *words, "--hosts", "3", "--distribution", "bullseye", "bookworm"]))
-    run = subprocess.Popen(
-        **playbook.prepared(DIRECTORY), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    yield
+    lab_command.remove(lab_command.parse(["down", *words]))
+
+
+@pytest.fixture(scope="module")
+def first_run(hosts) -> str:
+    """The output of the first run, in whose middle the third host loses its power."""
     lines = []
-    with run:
+    with subprocess.Popen(
+        **playbook.prepared(DIRECTORY), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as run:
         for line in run.stdout:
             lines.append(line)
             if line.startswith(DIES_AT):
@@ -50,8 +56,7 @@ def first_run() -> Iterator[str]:
     output = "".join(lines)
     assert DIES_AT in output, output[-3000:]
     assert run.returncode, "a run with a host that died has succeeded"
-    yield output
-    lab_command.remove(lab_command.parse(["down", *words]))
+    return output
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,9 @@ LARGEST_MESSAGE = 1 << 20
 READ_EVERY, LOOK = 0.08, 0.001
 """Seconds between two looks at what has come, and for which each lasts. A call's events come in a burst: a program that
 is woken by the first of them takes a processor from the exchange just while it sets that call up."""
-READ_SOON = 0.01
-"""Seconds between two looks while an answer is awaited."""
+READ_SOON, MUCH = 0.01, 1 << 16
+"""Seconds between two looks while an answer is awaited, or where the last one found so many bytes: Asterisk ends a
+connection to which it could write nothing for 100 ms."""
 
 ANSWER = f"{Action.action_id_generator.prefix}/{Action.action_id_generator.uid}/"
 """What the ActionID of every action of this program begins with."""
@@ -148,7 +149,8 @@ class Connection(AMIProtocol):
     def _looked(self) -> None:
         if not self.lost.done():
             self.transport.pause_reading()
-            asyncio.get_running_loop().call_later(READ_SOON if self.responses else READ_EVERY, self._look)
+            delay = READ_SOON if self.responses or len(self.buffer) > MUCH else READ_EVERY
+            asyncio.get_running_loop().call_later(delay, self._look)
             self._take_messages()
 
     def _take_messages(self) -> None:
