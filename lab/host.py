@@ -175,6 +175,11 @@ def reboot(name: str) -> None:
     ip_address = address(name)
     run(["podman", "exec", name, "systemctl", "reboot"], check=False)
     run(["podman", "wait", name], timeout=60)
+    start_again(name, ip_address)
+
+
+def start_again(name: str, ip_address: str) -> None:
+    """Start a host that has ended, with the address that it had. Raises LabError when it does not come up."""
     run(["podman", "network", "disconnect", "podman", name])
     run(["podman", "network", "connect", "--ip", ip_address, "podman", name])
     run(["podman", "start", name])

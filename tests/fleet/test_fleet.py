@@ -34,16 +34,16 @@ def built(output: str) -> list[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hosts() -> Iterator[None]:
-    """Three bare hosts."""
+def address() -> Iterator[str]:
+    """Three bare hosts; gives the address of the one that will die."""
     words = ["--dir", str(DIRECTORY), "--name", FIRST]
     lab_command.create(lab_command.parse(["create", *words, "--hosts", "3", "--distribution", "bullseye", "bookworm"]))
-    yield
+    yield host.address(DYING)
     lab_command.remove(lab_command.parse(["down", *words]))
 
 
 @pytest.fixture(scope="module")
-def first_run(hosts) -> str:
+def first_run(address) -> str:
     """The output of the first run, in whose middle the third host loses its power."""
     lines = []
     with subprocess.Popen(
@@ -60,10 +60,9 @@ def first_run(hosts) -> str:
 
 
 @pytest.fixture(scope="module")
-def second_run(first_run) -> subprocess.CompletedProcess[str]:
+def second_run(first_run, address) -> subprocess.CompletedProcess[str]:
     """The next run, with the third host switched on again."""
-    subprocess.run(["podman", "start", DYING], check=True, capture_output=True)
-    host.boot(DYING)
+    host.start_again(DYING, address)
     return playbook.play(DIRECTORY, seconds=900)
 
 
