@@ -175,6 +175,7 @@ def play(tmp_path):
     (tmp_path / "program/__pycache__/a.pyc").write_bytes(b"")
     (tmp_path / "program/web").mkdir()
     (tmp_path / "program/web/a.js").write_bytes(b"{{ not }} a template \xff")
+    (tmp_path / "program/empty").touch()
 
     def run(*options: str, validate: str = "", **data) -> subprocess.CompletedProcess[str]:
         module = {
@@ -186,6 +187,7 @@ def play(tmp_path):
                 {"name": "plain", "secret": True},
                 {"name": "copied", "from": str(tmp_path / "program")},
             ],
+            "purge": [f"{tmp_path}/copied"],
         }
         tasks = [{"name": "Write both", "labredes.pbx.templates": module}]
         play = {"name": "Write", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
@@ -214,7 +216,7 @@ def test_directory_of_the_controller_is_copied_as_it_is(play, tmp_path):
     done = play("--diff", first="1", second="2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{tmp_path}/copied/web/a.js changes.\n" in done.stdout and "a template" not in done.stdout
-    assert [path.name for path in (tmp_path / "copied").rglob("*")] == ["web", "a.js"]
+    assert {path.name for path in (tmp_path / "copied").rglob("*")} == {"web", "a.js", "empty"}
     assert (tmp_path / "copied/web/a.js").read_bytes() == b"{{ not }} a template \xff"
     (tmp_path / "program/web/a.js").chmod(0o644)
     (tmp_path / "program/web/b.js").symlink_to("/no/such/file")
@@ -231,3 +233,16 @@ def test_failed_validation_shows_no_secret_at_vvv(play):
     done = play("-vvv", "--diff", validate="false %s", first="pa55word-1", second="pa55word-2")
     assert done.returncode == 2 and "/list would not be valid, and nothing was changed" in done.stdout, done.stdout
     assert "pa55word" not in done.stdout + done.stderr
+
+
+def test_unchanged_files_need_no_module(play, tmp_path):
+    data = {"first": "1", "second": "2"}
+    assert "changed=1" in play(**data).stdout
+    no_python = {"ansible_python_interpreter": "/bin/false"}
+    assert "changed=0" in play(**data, **no_python).stdout
+    by_hand = ["echo >>list", "chmod o+r list", "ln -f -s plain list", "touch copied/more", "rm -r copied", ">plain"]
+    for command in by_hand:
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+        assert play(**data, **no_python).returncode == 2, command
+        assert "changed=1" in play(**data).stdout, command
+        assert "changed=0" in play(**data, **no_python).stdout, command
