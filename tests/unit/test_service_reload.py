@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from ansible_collections.labredes.pbx.plugins.action.service_reload import nothing_to_do
 from ansible_collections.labredes.pbx.plugins.modules import service_reload
 
 # Answers for each unit from a file, and notes each other command.
@@ -68,6 +69,27 @@ def test_unit_gets_what_it_lacks_and_no_more(host, state, other, calls, check):
     answer, asked = host(state, other, check=check)
     assert answer["changed"] == any(not call.startswith("daemon-") for call in calls)
     assert asked == ([] if check else calls)
+    look = nothing_to_do({"enabled": True, "start": True}, [{**FINISHED, **state}, {**FINISHED, **other}], {}, [])
+    assert look == (not calls and state == {})
+
+
+@pytest.mark.parametrize(
+    ("invocation", "known", "found", "nothing"),
+    [
+        ("one", [5, 1000000002], ["5 1.000000002 /etc/a b"], True),
+        ("one", [5, 1000000002], ["5 1.000000003 /etc/a b"], False),
+        ("one", [5, 1000000002], ["6 1.000000002 /etc/a b"], False),
+        ("one", [5, 1000000002], [], False),
+        ("one", None, [], True),
+        ("one", None, ["5 1.000000002 /etc/a b"], False),
+        ("former", [5, 1000000002], ["5 1.000000002 /etc/a b"], False),
+    ],
+)
+def test_look_compares_files_with_what_was_read(invocation, known, found, nothing):
+    note = {"invocation": invocation, "files": {"/etc/a b": known}}
+    assert nothing_to_do({"files": ["/etc/a b"]}, [FINISHED], note, found) == nothing
+    assert not nothing_to_do({"files": ["/etc/a b", "/etc/new"]}, [FINISHED], note, found)
+    assert not nothing_to_do({"reloaded": ["/etc/a b"]}, [{**FINISHED, "ActiveState": "failed"}], note, found)
 
 
 def test_unit_is_left_alone_unless_asked(host):
