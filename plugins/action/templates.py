@@ -31,13 +31,15 @@ def copies(item):
     ]
 
 
-def is_as_wanted(files, directories, purge, lines):
+def is_as_wanted(files, directories, absent, purge, lines):
     """Whether the host has what it is to have, by the lines of the look; in doubt, as for letters as mode, no.
 
     files and directories: their entries by path, with the owner, group and mode that each is to have.
     """
     parts = [line.replace("regular empty file|", "regular file|", 1).split("|", 4) for line in lines]
     shown = {path: attributes for *attributes, path in parts}
+    if any(path in shown for path in absent):
+        return False
     for kind, entries in (("regular file", files), ("directory", directories)):
         for path, item in entries.items():
             wanted = [kind, *map(item.get, ATTRIBUTES)]
@@ -107,9 +109,11 @@ class ActionModule(ActionBase):
 
     def _look(self, files, directories):
         """Whether the host has all of it, asked by the shell: a module takes four times as long to start."""
-        paths, purge = shlex.join(files), self._task.args.get("purge", [])
-        script = f"export LC_ALL=C; sha256sum -- {paths}; {SHOW} -- {paths} {shlex.join(directories)}"
+        purge = self._task.args.get("purge", [])
+        absent = [os.path.join(self._task.args["directory"], name) for name in self._task.args.get("absent", [])]
+        paths = shlex.join([*files, *directories, *absent])
+        script = f"export LC_ALL=C; sha256sum -- {shlex.join(files)}; {SHOW} -- {paths}"
         for directory in purge:
             script += f"; find {shlex.quote(directory)} -mindepth 1 -exec {SHOW} -- {{}} +"
         lines = self._low_level_execute_command(f"{{ {script}; }} </dev/null")["stdout"].splitlines()
-        return is_as_wanted(files, directories, purge, lines)
+        return is_as_wanted(files, directories, absent, purge, lines)

@@ -33,6 +33,7 @@ options:
     type: list
     elements: dict
     default: []
+  absent: {description: "Names, as for O(files), of files that are not to be there.", type: list, elements: str}
   purge: {description: Directories below which nothing else stays., type: list, elements: path, default: []}
 extends_documentation_fragment: [files]
 attributes:
@@ -167,6 +168,7 @@ def main():
             "directory": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "dict", "required": True},
             "directories": {"type": "list", "elements": "dict", "default": []},
+            "absent": {"type": "list", "elements": "str", "default": []},
             "purge": {"type": "list", "elements": "path", "default": []},
         },
         add_file_common_args=True,
@@ -205,7 +207,9 @@ def main():
             diffs.append(dict(attributes, before_header=path, after_header=path))
         if changed:
             files.append(item)
-    extra = [path for directory in module.params["purge"] for path in others(directory, [path for path, *_ in wanted])]
+    absent = [os.path.join(module.params["directory"], name) for name in module.params["absent"]]
+    extra = [path for path in absent if os.path.lexists(path)]
+    extra += [path for directory in module.params["purge"] for path in others(directory, [path for path, *_ in wanted])]
     for path in extra:
         diffs.append({"prepared": f"{path} is removed.\n"})
         if not module.check_mode:

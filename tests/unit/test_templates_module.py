@@ -147,6 +147,16 @@ def test_directory_is_made_with_its_own_mode_and_corrected(write, tmp_path, chec
 
 
 @pytest.mark.parametrize("check", [True, False])
+def test_absent_file_is_removed(write, tmp_path, check):
+    (tmp_path / "etc/former").symlink_to("nowhere")
+    answer = write({"name": "one", "content": "1\n"}, absent=["former", "never"], check=check)
+    assert {"prepared": f"{tmp_path}/etc/former is removed.\n"} in answer["diff"]
+    assert (tmp_path / "etc/former").is_symlink() == check
+    again = write({"name": "one", "content": "1\n"}, absent=["former", "never"], check=check)
+    assert again["changed"] == check
+
+
+@pytest.mark.parametrize("check", [True, False])
 def test_purged_directory_keeps_its_own_files_alone(write, tmp_path, check):
     kept = {"name": "program/web/page.js", "content": "1\n"}
     write(kept, {"name": "program/old.py", "content": "2\n"}, {"name": "beside", "content": "3\n"})
@@ -187,6 +197,7 @@ def play(tmp_path):
                 {"name": "plain", "secret": True},
                 {"name": "copied", "from": str(tmp_path / "program")},
             ],
+            "absent": ["former"],
             "purge": [f"{tmp_path}/copied"],
         }
         tasks = [{"name": "Write both", "labredes.pbx.templates": module}]
@@ -240,7 +251,15 @@ def test_unchanged_files_need_no_module(play, tmp_path):
     assert "changed=1" in play(**data).stdout
     no_python = {"ansible_python_interpreter": "/bin/false"}
     assert "changed=0" in play(**data, **no_python).stdout
-    by_hand = ["echo >>list", "chmod o+r list", "ln -f -s plain list", "touch copied/more", "rm -r copied", ">plain"]
+    by_hand = [
+        "echo >>list",
+        "chmod o+r list",
+        "ln -f -s plain list",
+        "touch copied/more",
+        "rm -r copied",
+        ">plain",
+        ">former",
+    ]
     for command in by_hand:
         subprocess.run(command, shell=True, cwd=tmp_path, check=True)
         assert play(**data, **no_python).returncode == 2, command
