@@ -71,7 +71,7 @@ def kept(tmp_path):
     program.write_text(f"#!/bin/sh\ncase $2 in d*) cat <<'E'\n{DATABASE}E\n;; *) cat <<'E'\n{QUEUES}E\n;; esac\n")
     program.chmod(0o755)
     tasks = yaml.safe_load((rendering.ROLES / "pbx/tasks/removed.yml").read_text())
-    (command,) = (task["ansible.builtin.raw"] for task in tasks if "ansible.builtin.raw" in task)
+    (command,) = (task["labredes.pbx.look"]["script"] for task in tasks if "labredes.pbx.look" in task)
     command = command.replace("{{ __pbx_mail }}", str(tmp_path / "mail"))
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     return subprocess.run(
