@@ -14,6 +14,7 @@ description:
   - Compares each file with what the running service has read, so that a change is also applied if the run that wrote it
     was killed, or if somebody else made it. What was read is noted in C(/run/labredes).
   - A service that is not active is left alone without O(start), since it reads its files when it starts.
+  - First the action compares by the shell of the host, and starts the module only where there is something to do.
   - With O(enabled) or O(start), systemd first reads its own files again if one of a unit has changed since it did.
 options:
   unit: {description: The systemd unit., type: str, required: true}

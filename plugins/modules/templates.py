@@ -10,6 +10,7 @@ author: labredes.pbx contributors (@labredes)
 description:
   - Does for a list of files what M(ansible.builtin.template) does for one, which in a loop costs two calls and a
     transfer for each file. All new contents are validated before the first file is replaced.
+  - First the action compares everything by the shell of the host, and starts the module only where something differs.
 options:
   source:
     description: Directory of the templates, as M(ansible.builtin.template) finds it; their names end in C(.j2).
