@@ -34,7 +34,11 @@ options:
     type: list
     elements: dict
     default: []
-  absent: {description: "Names, as for O(files), of files that are not to be there.", type: list, elements: str}
+  absent:
+    description: Names, as for O(files), of files that are not to be there.
+    type: list
+    elements: str
+    default: []
   purge: {description: Directories below which nothing else stays., type: list, elements: path, default: []}
 extends_documentation_fragment: [files]
 attributes:
