@@ -49,8 +49,7 @@ def test_missing_key_of_the_certificate_is_refused(pbx):
 
 def test_missing_secret_of_events_is_refused(events):
     events.change(": >/etc/labredes-events/ami_secret")
-    words = events.refusal("--tmpfs=/run/labredes-events")
-    assert "/etc/labredes-events/ami_secret is missing" in words
+    assert "/etc/labredes-events/ami_secret is missing" in events.refusal()
 
 
 def test_missing_secret_of_records_is_refused(records):
@@ -62,6 +61,16 @@ def test_missing_secret_of_records_is_refused(records):
 def test_unwritable_volume_is_refused(pbx, volume):
     words = pbx.refusal(read_only=volume)
     assert "is not writable for user 5060; mount it without the option ro" in words
+
+
+@pytest.mark.parametrize("volume", ["records-data", "records-run"])
+def test_unwritable_volume_of_the_records_is_refused(records, volume):
+    assert "is not writable; mount it without the option ro" in records.refusal(read_only=volume)
+
+
+@pytest.mark.parametrize("volume", ["events-run", "events-state"])
+def test_unwritable_volume_of_events_is_refused(events, volume):
+    assert "is not writable for user 8888" in events.refusal(read_only=volume)
 
 
 @pytest.mark.parametrize("path", ["/var/spool/asterisk", "/var/spool/asterisk/voicemail", "/var/log/asterisk"])
@@ -122,6 +131,12 @@ def test_wrong_owner_of_the_database_is_refused(database):
 def test_wrong_owner_of_the_journal_is_refused(records):
     records.change("chown 1234 /var/lib/labredes-cdr")
     assert "/var/lib/labredes-cdr belongs to user 1234, not to 5433" in records.refusal()
+
+
+@pytest.mark.parametrize("path", ["/run/labredes-events", "/var/lib/labredes-events"])
+def test_wrong_owner_of_events_is_refused(events, path):
+    events.change(f"chown 1234:1234 {path}; chmod 0700 {path}")
+    assert f"{path} is not writable for user 8888" in events.refusal()
 
 
 def test_taken_published_port_is_one_sentence(info):

@@ -207,6 +207,25 @@ def test_finished_call_has_its_record_after_a_stop(info):
     assert within(10, lambda: records() == before + 1)
 
 
+def test_damaged_journal_is_kept_aside(info):
+    """As docs/image.md says: labredes-records makes a new one, and Asterisk writes to it after a restart."""
+    before, journal = records(), "/var/lib/labredes-cdr/journal.db"
+    damage = f"head -c 8192 /dev/urandom | dd of={journal} conv=notrunc status=none; rm -f {journal}-*"
+    try:
+        engine("exec", f"{NAME}-records", "sh", "-c", damage)
+        engine("restart", "-t=10", f"{NAME}-records")
+        said = f"The journal {journal} is damaged"
+        assert within(20, lambda: said in (shown := engine("logs", f"{NAME}-records")).stdout + shown.stderr)
+        engine("restart", "-t=10", NAME)
+        booted(90)
+        with call(info):
+            pass
+        assert within(30, lambda: records() == before + 1)
+        assert "journal.db.damaged-" in engine("exec", f"{NAME}-records", "ls", "/var/lib/labredes-cdr").stdout
+    finally:
+        engine("exec", f"{NAME}-records", "sh", "-c", f"rm -f {journal}.damaged-*", check=False)
+
+
 @pytest.mark.parametrize("name", ["asterisk", "labredes-events"])
 def test_other_containers_see_the_state_of_the_records(info, name):
     container = NAME if name == "asterisk" else f"{NAME}-events"

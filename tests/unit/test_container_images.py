@@ -116,6 +116,13 @@ def test_volumes_of_services_are_described_and_owned():
     assert paths <= {path for image in definition.IMAGES for path in image.directories}
 
 
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"network"}))
+def test_directories_of_an_image_are_no_tmpfs(name):
+    """Which belongs to root, with the mode that the directory has in the image."""
+    image = next(one for one in definition.IMAGES if one.name == compose.images()[name])
+    assert not set(SERVICES[name].get("tmpfs", [])) & set(image.directories)
+
+
 def test_place_of_the_sources_does_not_change_the_image(monkeypatch):
     def key(**chosen: str) -> str:
         monkeypatch.setattr(build, "release", lambda: chosen)
