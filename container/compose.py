@@ -20,9 +20,13 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 def content() -> dict[str, Any]:
     """The compose file with the values of the environment, or its own."""
+    return yaml.safe_load(filled(FILE.read_text()))
+
+
+def filled(text: str) -> str:
+    """A text of the compose file with the values of the environment, or its own."""
     known = {**os.environ, "LABREDES_NAME": NAME}
-    text = VARIABLE.sub(lambda found: known.get(found[1]) or found[2], FILE.read_text())
-    return yaml.safe_load(text)
+    return VARIABLE.sub(lambda found: known.get(found[1]) or found[2], text)
 
 
 def images() -> dict[str, str]:
@@ -64,15 +68,15 @@ def up(*services: str) -> None:
     network = described["network"]
     running = engine("container", "inspect", "--format", "{{.State.Running}}", network["container_name"], check=False)
     if running.stdout.strip() != "true":
-        check_ports(network["ports"])
+        check_ports(yaml.safe_load(FILE.read_text())["services"]["network"]["ports"])
     environment = {**engines.environment(image), "LABREDES_NAME": NAME}
     run([*command(), "up", "--detach", *services], timeout=180, env=environment)
 
 
-def check_ports(published: list[str]) -> None:
-    """Refuse a port that cannot be published, with what to do."""
-    for line in published:
-        address, ports, _inside = line.rsplit(":", 2)
+def check_ports(described: list[str]) -> None:
+    """Refuse a port that cannot be published, with what to do; described: the lines of the compose file."""
+    for line in described:
+        address, ports, _inside = filled(line).rsplit(":", 2)
         kind = line.rpartition("/")[2]
         first, _to, last = ports.partition("-")
         for port in range(int(first), int(last or first) + 1):
@@ -82,7 +86,7 @@ def check_ports(published: list[str]) -> None:
                 try:
                     probe.bind((address, port))
                 except OSError as error:
-                    variable = "LABREDES_API_ADDRESS" if address.startswith("127.") else "LABREDES_SIP_ADDRESS"
+                    variable = VARIABLE.findall(line)[0][0]
                     raise LabError(
                         f"port {port} ({kind}) of {address} cannot be published ({error.strerror}); stop the program "
                         f"that has it, or set {variable} to another address of this machine"

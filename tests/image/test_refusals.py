@@ -141,8 +141,9 @@ def test_wrong_owner_of_events_is_refused(events, path):
 
 def test_taken_published_port_is_one_sentence(info):
     done = script(
-        "import compose, shell\n"
-        "try: compose.check_ports(compose.content()['services']['network']['ports'])\n"
+        "import compose, shell, yaml\n"
+        "described = yaml.safe_load(compose.FILE.read_text())['services']['network']\n"
+        "try: compose.check_ports(described['ports'])\n"
         "except shell.LabError as error: print(error)\n"
     )
     assert "cannot be published (Address already in use); stop the program that has it" in done.stdout, done

@@ -133,15 +133,19 @@ def test_place_of_the_sources_does_not_change_the_image(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["udp", "tcp"])
-def test_taken_port_is_refused_with_the_cure(kind):
+def test_taken_port_is_refused_with_the_cure(kind, monkeypatch):
+    for variable in ("LABREDES_SIP_ADDRESS", "LABREDES_API_ADDRESS"):
+        monkeypatch.delenv(variable, raising=False)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         if kind == "tcp":
             taken.listen()
-        with pytest.raises(LabError, match=rf"port {port} \({kind}\) of 127.0.0.1 .* set LABREDES_API_ADDRESS"):
-            compose.check_ports([f"127.0.0.1:{port - 1}-{port}:10000-10001/{kind}"])
-    compose.check_ports([f"127.0.0.1:{port}:{port}/{kind}"])
+        for variable in ("LABREDES_SIP_ADDRESS", "LABREDES_API_ADDRESS"):
+            address = f"${{{variable}:-127.0.0.1}}"
+            with pytest.raises(LabError, match=rf"port {port} \({kind}\) of 127.0.0.1 .* set {variable}"):
+                compose.check_ports([f"{address}:{port - 1}-{port}:10000-10001/{kind}"])
+    compose.check_ports([f"{address}:{port}:{port}/{kind}"])
 
 
 def test_compose_file_takes_the_environment(monkeypatch):
