@@ -124,7 +124,8 @@ def test_unwritable_volume_of_the_database_is_refused(database, volume):
 
 
 def test_wrong_owner_of_the_database_is_refused(database):
-    database.change("chown 1234 /var/lib/postgresql")
+    # An empty volume gets the owner that the directory has in the image, by docker.
+    database.change("touch /var/lib/postgresql/kept; chown 1234 /var/lib/postgresql")
     assert "/var/lib/postgresql belongs to user 1234, not to 5432" in database.refusal()
 
 
@@ -135,7 +136,7 @@ def test_wrong_owner_of_the_journal_is_refused(records):
 
 @pytest.mark.parametrize("path", ["/run/labredes-events", "/var/lib/labredes-events"])
 def test_wrong_owner_of_events_is_refused(events, path):
-    events.change(f"chown 1234:1234 {path}; chmod 0700 {path}")
+    events.change(f"touch {path}/kept; chown 1234:1234 {path}; chmod 0700 {path}")
     assert f"{path} is not writable for user 8888" in events.refusal()
 
 
