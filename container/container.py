@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import secrets
 import subprocess
@@ -23,6 +24,7 @@ sys.path.insert(0, str(ROOT / "lab"))
 import build  # noqa: E402  they need the path of the lab's modules
 import compose  # noqa: E402
 import definition  # noqa: E402
+import engine as engines  # noqa: E402
 import sbom as bill  # noqa: E402
 from engine import NAME, engine, remove  # noqa: E402
 from shell import LabError, log, perform  # noqa: E402
@@ -188,7 +190,12 @@ def address(port: str = "5060/udp") -> str:
 
 
 def reachable(own: str) -> bool:
-    """Whether this machine has a route of its own to the network of the containers, as it has unless it is rootless."""
+    """Whether this machine has a route of its own to the network of the containers.
+
+    podman as an ordinary user has none; the same route then leads to a network that root's podman has of this address.
+    """
+    if os.geteuid() and engines.ENGINE == "podman":
+        return False
     shown = subprocess.run(["ip", "-4", "route", "get", own], capture_output=True, text=True, check=False)
     return shown.returncode == 0 and " via " not in shown.stdout
 
