@@ -24,6 +24,8 @@ import definition  # noqa: E402
 import sbom  # noqa: E402
 from shell import LabError  # noqa: E402
 
+import container  # noqa: E402
+
 EPOCH = 1_700_000_000
 SERVICES = compose.content()["services"]
 
@@ -146,6 +148,14 @@ def test_taken_port_is_refused_with_the_cure(kind, monkeypatch):
             with pytest.raises(LabError, match=rf"port {port} \({kind}\) of 127.0.0.1 .* set {variable}"):
                 compose.check_ports([f"{address}:{port - 1}-{port}:10000-10001/{kind}"])
     compose.check_ports([f"{address}:{port}:{port}/{kind}"])
+
+
+@pytest.mark.parametrize(("user", "program", "has_route"), [(0, "podman", True), (1000, "podman", False),
+                                                            (1000, "docker", True)])  # fmt: skip
+def test_podman_of_a_user_has_no_route_to_containers(monkeypatch, user, program, has_route):
+    monkeypatch.setattr(container.os, "geteuid", lambda: user)
+    monkeypatch.setattr(container.engines, "ENGINE", program)
+    assert container.reachable("127.0.0.1") == has_route
 
 
 def test_compose_file_takes_the_environment(monkeypatch):
