@@ -69,7 +69,8 @@ def up(*services: str) -> None:
     running = engine("container", "inspect", "--format", "{{.State.Running}}", network["container_name"], check=False)
     if running.stdout.strip() != "true":
         check_ports(yaml.safe_load(FILE.read_text())["services"]["network"]["ports"])
-    environment = {**engines.environment(image), "LABREDES_NAME": NAME}
+    hostname = NAME if engines.ENGINE == "podman" else ""
+    environment = {**engines.environment(image), "LABREDES_NAME": NAME, "LABREDES_HOSTNAME": hostname}
     run([*command(), "up", "--detach", *services], timeout=180, env=environment)
 
 

@@ -20,7 +20,7 @@ def page(browser, lab):
     page = context.new_page()
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto("/")
-    expect(page.locator("nav.views")).to_be_visible()
+    expect(page.locator("nav.views")).to_be_visible(timeout=20_000)  # on a busy machine
     yield page
     context.close()
     assert errors == []
