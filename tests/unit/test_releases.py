@@ -68,6 +68,22 @@ def test_digest_has_the_length_of_its_kind(file):
         assert re.fullmatch(rf"[0-9a-f]{{{LENGTHS[kind]}}}", digits), checksum
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("18.2.0", True),
+        ("16.30.1", True),
+        ("18.18.0", True),
+        ("18.19.0", False),
+        ("18.26.4", False),
+        ("22.1-own", False),
+    ],
+)
+def test_old_release_gets_what_configure_misses(name, given):
+    environment = value("__asterisk_package_environment", asterisk_package_release=name)
+    assert environment["LUA_VERSIONS"] == "5.2" and ("COPTS" in environment) is given
+
+
 def test_extra_option_is_added_to_the_default_ones():
     options = value("__asterisk_package_options", asterisk_package_extra_enable=["app_adsiprog"])
     assert set(options) == set(value("__asterisk_package_options")) | {"app_adsiprog"}
