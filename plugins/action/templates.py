@@ -82,6 +82,10 @@ class ActionModule(ActionBase):
                 except OSError as error:
                     return {**result, "failed": True, "msg": f"{error.filename}: {error.strerror}"}
                 continue
+            if not task_vars.get("ansible_facts"):
+                # So it is in a play that a run enters behind its connection; its files would lack the host's addresses.
+                refused = "no facts of the host; run without --start-at-task, or a part by --tags"
+                return {**result, "failed": True, "msg": f"{task_vars['inventory_hostname']}: {refused}."}
             template = f"{self._task.args.get('source', '.')}/{item['name']}.j2"
             try:
                 [content] = lookup.run([template], variables, **options)

@@ -200,7 +200,8 @@ def play(tmp_path):
             "absent": ["former"],
             "purge": [f"{tmp_path}/copied"],
         }
-        tasks = [{"name": "Write both", "labredes.pbx.templates": module}]
+        facts = {"name": "Connect", "ansible.builtin.set_fact": {"ansible_facts": {"distribution": "Debian"}}}
+        tasks = [facts, {"name": "Write both", "labredes.pbx.templates": module}]
         play = {"name": "Write", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
         (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
         (tmp_path / "data.json").write_text(json.dumps(data))
@@ -221,6 +222,12 @@ def test_file_equals_the_rendered_template(play, tmp_path):
     done = play(first="1", second="true")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "list").read_text() == "[1]\n\n" and (tmp_path / "plain").read_text() == "true\n"
+
+
+def test_files_are_not_written_without_facts(play, tmp_path):
+    done = play("--start-at-task=Write both", first="1", second="true")
+    assert done.returncode == 2 and "localhost: no facts of the host; run without --start-at-task, or" in done.stdout
+    assert not (tmp_path / "list").exists()
 
 
 def test_directory_of_the_controller_is_copied_as_it_is(play, tmp_path):
