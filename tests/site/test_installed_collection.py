@@ -1,25 +1,39 @@
-"""The collection as a user has it who installs the tarball: no checkout, no configuration, a new home directory."""
+"""The collection as a user has it who installs the tarball: no checkout, no configuration, a new home directory.
+
+The home has the collections of requirements.yml and no others; those that the controller's package `ansible` brings as
+well are out of sight.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+REQUIRED = [one["name"] for one in yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]]
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home directory with a space in its name, short enough for the sockets of ssh."""
     with tempfile.TemporaryDirectory(prefix="new home ") as directory:
-        yield Path(directory)
+        home = Path(directory)
+        for required in REQUIRED:
+            name = Path("ansible_collections", *required.split("."))
+            link = home / ".ansible/collections" / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(Path(sysconfig.get_path("purelib")) / name)
+        yield home
 
 
 @pytest.fixture
@@ -28,7 +42,7 @@ def controller(home) -> Callable[..., str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     # The package of the host is kept there.
     cache = environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(cache)}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(cache), "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false"}
 
     def run(program: str, *arguments: str | Path) -> str:
         command = [Path(sys.executable).with_name(program), *arguments]
@@ -44,7 +58,9 @@ def controller(home) -> Callable[..., str]:
 def test_installed_collection_finds_nothing_to_change(controller, lab_directory, tmp_path):
     controller("ansible-galaxy", "collection", "build", ROOT, "--output-path", tmp_path)
     (tarball,) = tmp_path.glob("*.tar.gz")
-    controller("ansible-galaxy", "collection", "install", tarball, "--offline", "--no-deps")
+    controller("ansible-galaxy", "collection", "install", tarball, "--offline")
+    listed = controller("ansible-galaxy", "collection", "list", "--format=json")
+    assert sorted(name for path in json.loads(listed).values() for name in path) == sorted(["labredes.pbx", *REQUIRED])
     output = controller("ansible-playbook", "labredes.pbx.site", "-i", lab_directory.resolve() / "inventory")
     assert set(re.findall(r"changed=(\d+)", output)) == {"0"}, output[-3000:]
     assert "a call went through over" in output

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Runs the unit tests, or the pytest arguments given, with the other versions of ansible-core that are supported, each in
-# a virtual environment in .cache/cores. CORES names them. One for which this machine has no Python is reported.
+# a virtual environment in .cache/cores. CORES names them. One for which this machine has no Python is reported. With
+# LAB_DIR, the directory of a finished lab host, each also runs the installed collection on that host.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
 # The package `ansible` of the same time has the collections; the first Python that is there is taken.
 declare -A collections=([2.17]=10 [2.18]=11 [2.19]=12 [2.20]=13 [2.21]=14)
-declare -A pythons=([2.17]="3.11 3.12" [2.18]="3.11 3.12 3.13" [2.19]="3.11 3.12 3.13" [2.20]="3.12 3.13 3.14"
-    [2.21]="3.12 3.13 3.14")
-[ $# -gt 0 ] || set -- tests/unit
+declare -A pythons=([2.17]="3.12 3.11" [2.18]="3.13 3.12 3.11" [2.19]="3.11 3.12 3.13" [2.20]="3.12 3.13 3.14"
+    [2.21]="3.13 3.14 3.12")
+[ $# -gt 0 ] || set -- tests/unit ${LAB_DIR:+tests/site/test_installed_collection.py}
 status=0
 for core in ${CORES:-2.17 2.18 2.19 2.20 2.21}; do
     environment=$PWD/.cache/cores/$core python=
