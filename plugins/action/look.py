@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.labredes.pbx.plugins.plugin_utils.shell import answer_of
 
 
 class ActionModule(ActionBase):
@@ -17,12 +18,9 @@ class ActionModule(ActionBase):
         """Output and return code of the script."""
         result = super().run(tmp, task_vars)
         self.validate_argument_spec({"script": {"type": "str", "required": True}})
-        script = shlex.quote(self._task.args["script"])
-        command = f"{self._compute_environment_string()} sh -c {script} </dev/null".strip()
-        # With input there is no terminal, which would mix the errors with the output; su reads its password from one.
-        data = b"\n" if self._is_pipelining_enabled("new") else None
-        answer = self._low_level_execute_command(command, in_data=data)
-        stdout, stderr = (answer[name].replace("\r\n", "\n").rstrip("\n") for name in ("stdout", "stderr"))
+        script = f"{self._compute_environment_string()} sh -c {shlex.quote(self._task.args['script'])}"
+        answer = answer_of(self, script.strip())
+        stdout, stderr = (answer[name].rstrip("\n") for name in ("stdout", "stderr"))
         result |= {"changed": False, "rc": answer["rc"], "stdout": stdout, "stdout_lines": stdout.splitlines()}
         if answer["rc"]:
             result |= {"failed": True, "msg": stderr or f"return code {answer['rc']}"}

@@ -10,10 +10,11 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.labredes.pbx.plugins.module_utils.read_files import DIRECTORY, PROPERTIES
 from ansible_collections.labredes.pbx.plugins.modules.service_reload import ENABLED
+from ansible_collections.labredes.pbx.plugins.plugin_utils.shell import answer_of
 
 # Systemd's answer, what the service has read, and its files as they are, which may be none.
-LOOK = """{{ systemctl show --property={properties} -- {units}; echo =; cat {note}; echo; echo =
-stat -L -c '%i %.9Z %n' -- {files}; }} </dev/null 2>/dev/null"""
+LOOK = """systemctl show --property={properties} -- {units}; echo =; cat {note}; echo; echo =
+stat -L -c '%i %.9Z %n' -- {files}"""
 
 
 def nothing_to_do(arguments, units, note, files):
@@ -54,7 +55,7 @@ class ActionModule(ActionBase):
             note=shlex.quote(f"{DIRECTORY}/{arguments['unit']}.json"),
             files=shlex.join(paths),
         )
-        lines = self._low_level_execute_command(script)["stdout"].splitlines()
+        lines = answer_of(self, script)["stdout"].splitlines()
         try:
             shown, note, files = "\n".join([*lines, ""]).split("\n=\n")
             units = [dict(line.split("=", 1) for line in one.splitlines()) for one in shown.split("\n\n")]

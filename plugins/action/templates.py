@@ -13,6 +13,7 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+from ansible_collections.labredes.pbx.plugins.plugin_utils.shell import answer_of
 
 ATTRIBUTES = ("owner", "group", "mode")
 SHOW = "stat -c '%F|%U|%G|0%a|%n'"
@@ -119,5 +120,5 @@ class ActionModule(ActionBase):
         script = f"export LC_ALL=C; sha256sum -- {shlex.join(files)}; {SHOW} -- {paths}"
         for directory in purge:
             script += f"; find {shlex.quote(directory)} -mindepth 1 -exec {SHOW} -- {{}} +"
-        lines = self._low_level_execute_command(f"{{ {script}; }} </dev/null")["stdout"].splitlines()
+        lines = answer_of(self, script)["stdout"].splitlines()
         return is_as_wanted(files, directories, absent, purge, lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playbook import play
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -33,17 +34,20 @@ def digests(on_lab) -> dict[str, str]:
     return {path: f"{digest} {modes[path]}" for digest, path in map(str.split, sums)}
 
 
-def test_next_run_puts_every_changed_file_right(lab_directory, on_lab):
+def addition(path: str) -> str:
+    """A shell line that adds a comment to a file."""
+    mark = COMMENT.get(Path(path).suffix, "#") if "/asterisk/" in path else "#"
+    return f"printf '\\n%s by hand\\n' '{mark}' >>{path}"
+
+
+@pytest.mark.parametrize("change", [addition, "chmod +t {}".format], ids=["content", "mode"])
+def test_next_run_puts_every_changed_file_right(change, lab_directory, on_lab):
     before = digests(on_lab)
     assert {path for path in owned() if path not in before and not re.search(rf"\*|{OPTIONAL}", path)} == set()
     assert len(before) > 70 and sum("/postgresql/" in path for path in before) == 2
-    lines = []
-    for path in before:
-        mark = COMMENT.get(Path(path).suffix, "#") if "/asterisk/" in path else "#"
-        lines += [f"printf '\\n%s by hand\\n' '{mark}' >>{path}", f"chmod o+x {path}"]
-    on_lab("\n".join(lines))
+    on_lab("\n".join(map(change, before)))
     changed = digests(on_lab)
-    assert {path for path in before if changed[path].split()[0] == before[path].split()[0]} == set()
+    assert {path for path in before if changed[path] == before[path]} == set()
     done = play(lab_directory, "--skip-tags=upgrade,verify", seconds=300)
     assert done.returncode == 0, done.stdout[-3000:]
     after = digests(on_lab)
