@@ -51,7 +51,8 @@ def test_image_of_asterisk_has_no_tools():
 @pytest.mark.parametrize("image", IMAGES)
 def test_image_has_no_secret(image):
     script = (
-        "find / -xdev \\( -name '*.key' -o -name 'key.pem' -o -name 'secrets.json' -o -name 'ssh_host*' \\) -type f; "
+        "find / -xdev \\( -name '*.key' -o -name 'key.pem' -o -name passphrase -o -name 'secrets.json' "
+        "-o -name 'ssh_host*' \\) -type f; "
         "ls -A /etc/asterisk /etc/labredes-cdr /etc/labredes-events /etc/ssl/private /var/lib/labredes 2>/dev/null "
         "| grep -v : || true; "
         "grep -v ':[!*]' /etc/shadow || true"
