@@ -30,7 +30,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686":
 PROGRAMS = (
     *("container/build.yml", "container/definition.py", "roles/asterisk_package", "roles/asterisk", "roles/pbx"),
     *("roles/labredes/defaults", "roles/cdr/files", "roles/cdr/tasks", "roles/cdr/vars", "roles/events"),
-    *("roles/postgresql/vars", "roles/tls_certificate/vars", "apir_py/src"),
+    *("roles/postgresql", "roles/tls_certificate", "plugins/action", "apir_py/src"),
 )
 IMAGE = ("container/archive.py", "container/build.py", "container/files")
 LABEL = "labredes.definition"
