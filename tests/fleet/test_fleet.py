@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import playbook
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "lab"))
+sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 import host  # noqa: E402  the path has to be set first
+import playbook  # noqa: E402
+from shell import run as run_command  # noqa: E402
 
 import lab as lab_command  # noqa: E402
 
@@ -52,7 +53,7 @@ def first_run(address) -> str:
         for line in run.stdout:
             lines.append(line)
             if line.startswith(DIES_AT):
-                host.run(["podman", "kill", DYING])
+                run_command(["podman", "kill", DYING])
     output = "".join(lines)
     assert DIES_AT in output, output[-3000:]
     assert run.returncode, "a run with a host that died has succeeded"
