@@ -177,8 +177,9 @@ audit: tools ## Attack the lab host with ssh-audit, Lynis and SIPVicious; interr
 	@.venv/bin/python tests/tools/audit.py
 
 .PHONY: bench
-bench: tools ## Measure a first and a second run and 200 calls; fail where a limit is missed
-	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py
+bench: tools ## Measure new hosts, further runs and calls, and write docs/performance.md (an hour; PARTS)
+	@lab/ensure socat
+	@DISTRIBUTION=$(DISTRIBUTION) .venv/bin/python lab/bench.py $(PARTS)
 
 .PHONY: profile
 profile: tools ## Run site.yml on the lab host and print what each task costs, and its round trips (TAGS)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measure the installation, further runs and calls; fails where a figure exceeds its limit. Prints one JSON object.
+"""Measure new hosts, further runs, and calls; fails where a figure misses its limit. Prints one JSON object.
 
-Without an argument everything is measured on a host that is removed at the end. `runs` and `calls` measure an
-existing lab: `lab/bench.py calls --dir .lab`. Environment: see lab.py.
+Without an argument everything is measured, which takes about an hour on two idle cores, and docs/performance.md is
+written. Environment: DISTRIBUTION, and see lab.py.
 """
 
 from __future__ import annotations
@@ -10,21 +10,39 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pathlib
 from typing import Any
 
 import bench_calls
+import bench_host
 import bench_install
+import bench_report
 import bench_runs
+import upstream
 from shell import LabError, log
 
 BOUNDS = {"_at_most": lambda figure, limit: figure <= limit, "_at_least": lambda figure, limit: figure >= limit}
+PARTS = ["cold", "warm", "runs", "calls"]
 
 
-def everything() -> dict[str, Any]:
-    """All measurements, on the host that the first one creates."""
-    with bench_install.measured() as (directory, environment, figures):
-        return {**figures, **bench_runs.measure(directory, environment), **bench_calls.measure(directory)}
+def measure(parts: list[str], rounds: int, suite: str) -> dict[str, Any]:
+    """The figures of the parts, with their limits; each figure of several rounds is their median."""
+    figures: dict[str, Any] = {}
+    if "cold" in parts:
+        chosen = upstream.choose(*(os.environ.get(name, "") for name in ("RELEASE", "MIRROR", "GIT")))
+        figures |= bench_install.cold(rounds, suite, chosen)
+    if "warm" in parts:
+        figures |= bench_install.warm(rounds, suite)
+    if "runs" in parts or "calls" in parts:
+        with bench_host.fresh(suite) as directory:
+            bench_host.site("an exchange", directory)
+            if "runs" in parts:
+                figures |= bench_runs.measure(directory, rounds)
+            if "calls" in parts:
+                figures |= bench_calls.measure(directory)
+    if {"cold", "warm"} <= set(parts):
+        figures["warm_of_cold"] = round(figures["warm_seconds"] / figures["cold_seconds"], 3)
+        figures["warm_of_cold_at_most"] = 0.25
+    return figures
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
@@ -40,16 +58,15 @@ def missed(figures: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run the measurements of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measure", nargs="?", choices=["all", "runs", "calls"], default="all")
-    parser.add_argument("--dir", type=pathlib.Path, default=pathlib.Path(".lab"), help="the lab of runs and calls")
+    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="how often installations and runs are measured")
     options = parser.parse_args()
-    directory = options.dir.resolve()
-    figures = {
-        "all": everything,
-        "runs": lambda: bench_runs.measure(directory, dict(os.environ)),
-        "calls": lambda: bench_calls.measure(directory),
-    }[options.measure]()
+    suite = os.environ.get("DISTRIBUTION", "bullseye")
+    parts = options.parts or PARTS
+    figures = measure(parts, options.rounds, suite)
     print(json.dumps(figures, indent=2))
+    if parts == PARTS:
+        bench_report.write(figures, missed(figures), suite, options.rounds)
     if names := missed(figures):
         raise LabError(f"missed: {', '.join(names)}")
 

@@ -1,159 +1,218 @@
-"""Measure calls between two phones at a steady rate, and their records in PostgreSQL."""
+"""Measure calls and registrations a second, and what they cost Asterisk; then the same with the distribution's.
+
+Both run on the same host with the same configuration, a thousand phones more than the lab has, one after the other. The
+distribution's writes no call records, since its release has another format for the journal. SIPp calls from the
+controller, which shares the processor, and no media is sent. SIPp knows no TLS: socat encrypts what it sends.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
+import json
 import pathlib
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import host
-from shell import LabError, log, run
+import bench_host
+from shell import log, run
 
 import inventory
 import lab
 
-SCENARIOS = pathlib.Path(__file__).resolve().parent.parent / "tests/sipp"
-CALLS = 200
-A_SECOND = 10
-TALK_SECONDS = 10  # so that a hundred are up at once
+SCENARIOS = bench_host.ROOT / "tests/sipp"
 CALLER, CALLEE = "6001", "6002"
-PORTS = {CALLER: 25060, CALLEE: 25062}
-RTP_PORT = 25064  # no media is sent or received: only call setup is measured
+PHONES = [str(number) for number in range(10000, 11000)]
+AGENTS = PHONES[:200]  # each takes one call at a time
+QUEUE, JOIN = "8001", "7001"
+PORTS = {CALLER: 25060, CALLEE: 25062, "agents": 25064, "phones": 25066}
+RTP_PORT = 25068
+FAILED = 0.01
+STEP = 1.25
+STEP_SECONDS = 8
+COMPARED_RATE = 20  # at which the cost of a call is compared
+KINDS = {"udp": CALLEE, "tls": CALLEE, "queue": QUEUE}
+SWAP = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+systemctl stop asterisk
+cp -a /etc/asterisk /root/asterisk
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+apt-get update -qq
+version=$(apt-cache madison asterisk | awk 'END { print $3 }')
+apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold \
+  $(printf "asterisk%s=$version " '' -config -modules -voicemail) > /dev/null
+rm /usr/sbin/policy-rc.d
+rm -rf /etc/asterisk
+mv /root/asterisk /etc/asterisk
+modules=$(dpkg -L asterisk-modules | grep '/chan_pjsip.so')
+sed -i "s,^astmoddir.*,astmoddir => ${modules%/*},; s,^astdatadir.*,astdatadir => /usr/share/asterisk," \
+  /etc/asterisk/asterisk.conf
+mkdir -p /etc/systemd/system/asterisk.service.d
+printf '[Service]\\nExecStartPre=\\nExecStartPre=+install -d -o asterisk -g asterisk /var/spool/asterisk\\n' \
+  > /etc/systemd/system/asterisk.service.d/bench.conf
+systemctl daemon-reload
+systemctl start asterisk
+"""
+# Seconds of the processor, of the user and of the kernel; kilobytes of memory.
+COST = """
+read -r user system < <(awk '{ print $14, $15 }' "/proc/$(pidof asterisk)/stat")
+awk -v ticks="$((user + system))" -v hertz="$(getconf CLK_TCK)" '/^VmRSS/ { print ticks / hertz, $2 }' \
+  "/proc/$(pidof asterisk)/status"
+"""
 
 
 def measure(directory: pathlib.Path) -> dict[str, Any]:
-    """Place the calls on the lab host of `directory`; returns the figures and their limits."""
+    """Measure on the lab host of `directory`, which has the distribution's Asterisk afterwards."""
     info = lab.describe(directory)["info"]
-    _, address, _ = inventory.read(directory)
-    begun = records(directory, info, 0)[2]
-    log(f"{CALLS} calls, {A_SECOND} a second")
-    with tempfile.TemporaryDirectory(prefix="labredes-calls-") as temporary:
-        done, rate = call(info, pathlib.Path(temporary))
-    end = time.monotonic() + 10
-    while (found := records(directory, info, begun))[1] < CALLS and time.monotonic() < end:
-        time.sleep(0.5)
-    return {
-        "calls": CALLS,
-        "calls_a_second": rate,
-        "calls_a_second_at_least": A_SECOND * 0.95,
-        "calls_lost": CALLS - done,
-        "calls_lost_at_most": 0,
-        "records": found[0],
-        "calls_without_their_one_record": abs(CALLS - found[1]) + found[0] - found[1],
-        "calls_without_their_one_record_at_most": 0,
+    phones = inventory.read(directory)[2]["pbx_phones"]
+    more = [{"number": number, "name": f"Phone {number}", "mailbox": False} for number in PHONES]
+    described = {
+        "pbx_phones": phones + more,
+        "pbx_queues": [{"name": "ColaUno", "number": QUEUE, "agents": [], "strategy": "rrmemory"}],
     }
+    bench_host.site("a thousand phones", directory, "--tags", "pbx", "-e", json.dumps(described))
+    ours = asterisk(directory, info)
+    log("installing the distribution's Asterisk in place of this one")
+    run(["podman", "exec", inventory.names(directory)[0], "bash", "-c", SWAP], timeout=300)
+    theirs = asterisk(directory, info)
+    figures: dict[str, Any] = {}
+    for key, value in ours.items():
+        figures |= {key: value, f"distribution_{key}": theirs[key]}
+    for kind in KINDS:
+        figures[f"calls_a_second_{kind}_at_least"] = theirs[f"calls_a_second_{kind}"]
+        figures[f"milliseconds_a_call_{kind}_at_most"] = theirs[f"milliseconds_a_call_{kind}"]
+    return figures
 
 
-def call(info: dict[str, Any], directory: pathlib.Path) -> tuple[int, float]:
-    """Let one phone call the other; returns the number of complete calls, and of calls begun per second."""
-    sipp(info, CALLEE, "register", "-key", "expires", "300", "-m", "1")
-    limit = CALLS // A_SECOND + TALK_SECONDS + 30
-    # SIPp also counts the exchange's OPTIONS requests as calls, so its limit is higher than the number of calls.
-    answering = subprocess.Popen(
-        command(info, CALLEE, "answer", "-m", str(2 * CALLS), "-d", "200", "-timeout", f"{limit}s"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        sipp(
-            info,
-            CALLER,
-            "uac",
-            "-key",
-            "caller",
-            CALLER,
-            "-m",
-            str(CALLS),
-            "-l",
-            str(CALLS),
-            "-r",
-            str(A_SECOND),
-            "-d",
-            str(TALK_SECONDS * 1000),
-            "-timeout",
-            f"{limit}s",
-            "-timeout_error",
-            "-recv_timeout",
-            "10000",
-            "-trace_stat",
-            "-stf",
-            str(directory / "statistics"),
-            "-fd",
-            "1",
-            service=CALLEE,
-            seconds=limit + 10,
-            check=False,
-        )
-    finally:
-        answering.kill()
-        answering.wait()
-        sipp(info, CALLEE, "register", "-key", "expires", "0", "-m", "1")
-    rows = list(csv.DictReader((directory / "statistics").read_text().splitlines(), delimiter=";"))
-    # The rows while calls were still being started; the last word of a time is seconds.
-    begun, now = ([float(row[name].split()[-1]) for row in rows] for name in ("StartTime", "CurrentTime"))
-    busy = [
-        (int(row["TotalCallCreated"]), now[number] - begun[number])
-        for number, row in enumerate(rows)
-        if int(row["TotalCallCreated"]) < CALLS
-    ]
-    created, elapsed = busy[-1]
-    return int(rows[-1]["SuccessfulCall(C)"]), round(created / max(elapsed, 1.0), 1)
+def asterisk(directory: pathlib.Path, info: dict[str, Any]) -> dict[str, Any]:
+    """What the Asterisk that runs reaches."""
+    with tempfile.TemporaryDirectory(prefix="labredes-calls-") as temporary:
+        load = Load(directory, info, pathlib.Path(temporary))
+        figures: dict[str, Any] = {"megabytes_idle": load.cost()[1]}
+        load.register(len(PHONES), 100)
+        figures["megabytes_1000_phones"] = load.cost()[1]
+        figures["registrations_a_second"] = most("registrations", 200, load.registrations)
+        for kind in KINDS:
+            with load.answered(kind), load.reached(kind) as target:
+                before = load.cost()[0]
+                _, lost = load.calls(kind, target, COMPARED_RATE)
+                calls = COMPARED_RATE * STEP_SECONDS - lost
+                figures[f"milliseconds_a_call_{kind}"] = round(1000 * (load.cost()[0] - before) / max(calls, 1), 1)
+                figures[f"calls_a_second_{kind}"] = most(
+                    f"calls, {kind}", 40, functools.partial(load.calls, kind, target)
+                )
+    return figures
 
 
-def command(info: dict[str, Any], phone: str, scenario: str, *more: str, service: str = "") -> list[str]:
-    """SIPp's command line for a phone of the lab."""
-    return [
-        "sipp",
-        f"{info['host']}:{info['sip']['udp']}",
-        "-sf",
-        str(SCENARIOS / f"{scenario}.xml"),
-        "-nostdin",
-        "-aa",
-        "-p",
-        str(PORTS[phone]),
-        "-s",
-        service or phone,
-        "-au",
-        phone,
-        "-ap",
-        info["phones"][phone]["password"],
-        "-key",
-        "rtp_port",
-        str(RTP_PORT),
-        *more,
-    ]
+def most(what: str, rate: int, measured: Callable[[int], tuple[int, int]]) -> int:
+    """The highest rate a second, in steps of a quarter from `rate`, of which no more than 1 % fails."""
+    passed = 0
+    while True:
+        count, lost = measured(rate)
+        log(f"{what}: {rate} a second, {lost} of {count} failed")
+        if lost <= FAILED * count:
+            passed, rate = rate, round(rate * STEP)
+        elif passed or rate <= 1:
+            return passed
+        else:
+            rate = round(rate / 2)
 
 
-def sipp(
-    info: dict[str, Any],
-    phone: str,
-    scenario: str,
-    *more: str,
-    service: str = "",
-    seconds: float = 20,
-    check: bool = True,
-) -> None:
-    """Run SIPp to its end."""
-    run(command(info, phone, scenario, *more, service=service), timeout=seconds, check=check)
+class Load:
+    """SIPp against the Asterisk of a lab host."""
 
+    def __init__(self, directory: pathlib.Path, info: dict[str, Any], work: pathlib.Path) -> None:
+        self.info, self.work = info, work
+        self.name, _, _ = inventory.read(directory)
+        self.udp = [f"{info['host']}:{info['sip']['udp']}"]
+        passwords = directory / "secrets" / self.name
+        login = "[authentication username={} password={}]"
+        lines = [f"{n};{login.format(n, (passwords / f'phone_{n}').read_text().strip())}" for n in PHONES]
+        (work / "phones.csv").write_text("\n".join(["SEQUENTIAL", *lines, ""]))
+        # Of the phones in the file, not of one.
+        for scenario in ("register", "dial"):
+            text = (SCENARIOS / f"{scenario}.xml").read_text().replace("[caller]", "[field0]")
+            text = text.replace("[authentication]", "[field1]")
+            text = text.replace("[service]", "[field0]") if scenario == "register" else text
+            (work / f"{scenario}.xml").write_text(text)
 
-def records(directory: pathlib.Path, info: dict[str, Any], since: int) -> tuple[int, int, int]:
-    """Of the answered calls recorded after row `since`: number of rows, number of calls, id of the last row."""
-    _, address, _ = inventory.read(directory)
-    login = host.ssh(address, host.port(address, directory), directory)
-    query = (
-        f"SELECT count(*), count(DISTINCT uniqueid), coalesce(max(id), 0) FROM cdr WHERE id > {since} AND "
-        f"({since} = 0 OR (src, dst, disposition) = ('{CALLER}', '{CALLEE}', 'ANSWERED'))"
-    )
-    answer = run(
-        [*login, f"cd / && sudo -n -u postgres psql --no-psqlrc -Atq -F' ' {info['database']['name']} -c \"{query}\""]
-    )
-    try:
-        rows, calls, last = (int(number) for number in answer.stdout.split())
-    except ValueError:
-        raise LabError(f"the call records of {address} cannot be read: {answer.stdout} {answer.stderr}") from None
-    return rows, calls, last
+    def cost(self) -> tuple[float, float]:
+        """Seconds of the processor that Asterisk has used, and megabytes of its memory."""
+        seconds, kilobytes = run(["podman", "exec", self.name, "bash", "-c", COST]).stdout.split()
+        return float(seconds), round(int(kilobytes) / 1024, 1)
+
+    def sipp(self, target: list[str], scenario: pathlib.Path, port: str, *more: str) -> list[str]:
+        """The command line of SIPp."""
+        keys = ["-key", "rtp_port", str(RTP_PORT), "-key", "display", "", "-key", "expires", "3600"]
+        words = ["sipp", *target, "-sf", str(scenario), "-nostdin", "-aa", "-p", str(PORTS[port]), *keys]
+        return [*words, *more]
+
+    def counted(self, command: list[str], count: int, rate: int) -> tuple[int, int]:
+        """Run SIPp with so many calls at a rate; how many they were, and how many of them failed."""
+        statistics = self.work / "statistics.csv"
+        statistics.unlink(missing_ok=True)
+        limit = count // rate + 20
+        rates = ["-m", str(count), "-l", str(max(4 * rate, 100)), "-r", str(rate), "-timeout", f"{limit}s"]
+        ends = ["-recv_timeout", "10000", "-trace_stat", "-stf", str(statistics), "-fd", "1"]
+        run([*command, *rates, *ends], timeout=limit + 20, check=False)
+        rows = list(csv.DictReader(statistics.read_text().splitlines(), delimiter=";"))
+        return count, count - int(rows[-1]["SuccessfulCall(C)"])
+
+    def register(self, count: int, rate: int) -> tuple[int, int]:
+        """Register the phones, one after the other."""
+        file = ["-inf", str(self.work / "phones.csv")]
+        return self.counted(self.sipp(self.udp, self.work / "register.xml", "phones", *file), count, rate)
+
+    def registrations(self, rate: int) -> tuple[int, int]:
+        """Registrations at a rate."""
+        return self.register(rate * STEP_SECONDS, rate)
+
+    def of(self, phone: str) -> list[str]:
+        """SIPp's words for a phone of the lab."""
+        return ["-au", phone, "-ap", self.info["phones"][phone]["password"]]
+
+    def calls(self, kind: str, target: list[str], rate: int) -> tuple[int, int]:
+        """Calls of a second at a rate."""
+        words = [*self.of(CALLER), "-s", KINDS[kind], "-key", "caller", CALLER, "-d", "1000"]
+        return self.counted(self.sipp(target, SCENARIOS / "uac.xml", CALLER, *words), rate * STEP_SECONDS, rate)
+
+    @contextlib.contextmanager
+    def answered(self, kind: str) -> Iterator[None]:
+        """A phone that answers every call; for the queue, the agents."""
+        port = "agents" if kind == "queue" else CALLEE
+        answer = self.sipp(self.udp, SCENARIOS / "answer.xml", port, "-d", "0")
+        if kind == "queue":
+            file = ["-inf", str(self.work / "phones.csv")]
+            self.counted(self.sipp(self.udp, self.work / "register.xml", port, *file), len(AGENTS), 50)
+            join = self.sipp(self.udp, self.work / "dial.xml", port, *file, "-s", JOIN)
+            self.counted(join, len(AGENTS), 20)
+        else:
+            run([*self.sipp(self.udp, SCENARIOS / "register.xml", port, *self.of(CALLEE), "-s", CALLEE), "-m", "1"])
+        with subprocess.Popen(
+            answer, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as answering:
+            try:
+                yield
+            finally:
+                answering.kill()
+
+    @contextlib.contextmanager
+    def reached(self, kind: str) -> Iterator[list[str]]:
+        """SIPp's words for the address of the exchange; over TLS through socat."""
+        if kind != "tls":
+            yield self.udp
+            return
+        near, far = "25069", f"{self.info['host']}:{self.info['sip']['tls']}"
+        relay = ["socat", f"TCP-LISTEN:{near},bind=127.0.0.1,fork,reuseaddr", f"OPENSSL:{far},verify=0"]
+        with subprocess.Popen(relay, stderr=subprocess.DEVNULL) as relaying:
+            try:
+                time.sleep(0.5)
+                yield ["-t", "t1", f"127.0.0.1:{near}"]
+            finally:
+                relaying.terminate()

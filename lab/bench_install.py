@@ -1,37 +1,39 @@
-"""Measure: `make lab` with empty caches, against a plain shell script.
+"""Measure site.yml on new hosts: with an empty cache, with the package kept, and on three at once.
 
-The plain script does on an equal host what one would type: install the same prerequisites, configure,
-compile on all cores, install the same release with the same options. Its host and sources are prepared
-beforehand; `make lab`, with empty caches, has to create and fetch them. The speed of a machine varies within
-minutes, so the plain script runs before and after, and the mean is compared. Environment: see lab.py.
+Each is compared with what one would type. With an empty cache: a shell script that installs the same packages,
+configures, compiles on all cores and installs the same release with the same options. With the package kept: the
+distribution's own Asterisk and PostgreSQL, by one command of apt. Both have equal new hosts, and Asterisk's sources at
+hand. The speed of a machine varies within minutes, so each round has both, in changing order, and the median of the
+rounds' ratios is compared with the limit.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
+import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
-import host
-import image
+import bench_host
 import upstream
 import yaml
-from bench_clock import timed
 from shell import LabError, run
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROLE = ROOT / "roles/asterisk_package"
-RATIO = 1.25
+import inventory
+
+ROLE = bench_host.ROOT / "roles/asterisk_package"
+# Installed besides what is compiled, as site.yml does.
+PACKAGES = (
+    "acl apt-listchanges debsums fail2ban libpam-pwquality logrotate lua5.2 nftables odbc-postgresql openssl "
+    "postgresql python3-aiohttp python3-psycopg2 python3-systemd unattended-upgrades unixodbc"
+)
 PLAIN = """
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
+apt-get upgrade -y -qq > /dev/null
 apt-get install -y -qq --no-install-recommends {packages} > /dev/null
 cd /usr/src/bench
 mkdir tree && tar -xf {tree} -C tree --strip-components=1
@@ -80,7 +82,7 @@ def plain_script(chosen: dict[str, Any], sources: pathlib.Path) -> str:
         for archive in sources.glob(f"asterisk-{prefix}-*.tar.gz")
     ]
     return PLAIN.format(
-        packages=" ".join(variables["__asterisk_package_build_dependencies"]),
+        packages=" ".join([PACKAGES, *variables["__asterisk_package_build_dependencies"]]),
         tree=tree,
         pjproject=f"pjproject-{entry['pjproject']['version']}.tar.bz2",
         bootstrap="./bootstrap.sh > /dev/null" if entry.get("bootstrap") else "",
@@ -89,52 +91,90 @@ def plain_script(chosen: dict[str, Any], sources: pathlib.Path) -> str:
     )
 
 
-def plain(script: str, sources: pathlib.Path, directory: pathlib.Path, suite: str) -> float:
-    """Seconds that the plain script takes on a new host, with its sources at hand; `directory` is created."""
-    directory.mkdir()
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / "key"])
-    name = "pbx-bench-plain"
-    host.remove(name)
-    host.start(name, image.image(suite), directory)
-    try:
-        run(["podman", "cp", sources, f"{name}:/usr/src/bench"])
-        return timed("the plain script", ["podman", "exec", name, "bash", "-c", script])
-    finally:
-        host.remove(name)
+# Where the mirror lacks a package of the newest version, that of the release itself, without security updates.
+DISTRIBUTION = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+install="apt-get install -y -qq"
+$install asterisk postgresql > /dev/null || {
+  version=$(apt-cache madison asterisk | awk 'END { print $3 }')
+  $install postgresql $(printf "asterisk%s=$version " '' -config -modules -voicemail) > /dev/null
+}
+asterisk -V
+"""
 
 
-@contextlib.contextmanager
-def measured() -> Iterator[tuple[pathlib.Path, dict[str, str], dict[str, Any]]]:
-    """Measure both; yields the new lab, the environment it was made in, and the figures. Removes the lab at the end."""
-    suite = os.environ.get("DISTRIBUTION", "bullseye")
-    chosen = upstream.choose(*(os.environ.get(name, "") for name in ("RELEASE", "MIRROR", "GIT")))
-    with tempfile.TemporaryDirectory(prefix="labredes-bench-") as temporary:
-        directory = pathlib.Path(temporary)
-        sources = directory / "sources"
+def typed(what: str, script: str, directory: pathlib.Path) -> float:
+    """Seconds that a script takes on the lab host of `directory`."""
+    name = inventory.names(directory)[0]
+    return bench_host.timed(what, ["podman", "exec", name, "bash", "-c", script])
+
+
+def rounds_of(count: int, ours: Callable[[], dict[str, Any]], theirs: Callable[[], float]) -> dict[str, list[Any]]:
+    """What both took in each round, ours first in every other one, and the ratios of their seconds."""
+    found: dict[str, list[Any]] = {"ours": [], "theirs": []}
+    for number in range(count):
+        order = [("ours", ours), ("theirs", theirs)]
+        for name, measured in order if number % 2 == 0 else reversed(order):
+            found[name].append(measured())
+    found["ratios"] = [
+        round(our["seconds"] / their, 3) for our, their in zip(found["ours"], found["theirs"], strict=True)
+    ]
+    return found
+
+
+def cold(count: int, suite: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    """With an empty cache, against the shell script."""
+    with tempfile.TemporaryDirectory(prefix="labredes-bench-sources-") as temporary:
+        sources = pathlib.Path(temporary) / "bench"
         script = plain_script(chosen, sources)
-        before = plain(script, sources, directory / "before", suite)
-        environment = {**os.environ, "XDG_CACHE_HOME": str(directory / "cache")}
-        lab = [sys.executable, str(ROOT / "lab/lab.py")]
-        selected = ["--dir", str(directory / "lab"), "--name", "pbx-bench"]
-        # Only the tag is removed, since other hosts may use the image: the lab has to build it again.
-        run(["podman", "untag", image.image(suite)])
-        try:
-            lab_seconds = timed(
-                "make lab, with empty caches", [*lab, "up", *selected, "--distribution", suite], env=environment
-            )
-            after = plain(script, sources, directory / "after", suite)
-            plain_seconds = (before + after) / 2
-            yield (
-                directory / "lab",
-                environment,
-                {
-                    "release": chosen.get("asterisk_package_release") or "18.2.0",
-                    "plain_script_seconds": round(plain_seconds, 1),
-                    "plain_script_before_and_after_seconds": [round(before, 1), round(after, 1)],
-                    "make_lab_seconds": round(lab_seconds, 1),
-                    "ratio": round(lab_seconds / plain_seconds, 3),
-                    "ratio_at_most": RATIO,
-                },
-            )
-        finally:
-            subprocess.run([*lab, "down", *selected], check=False)
+
+        def ours() -> dict[str, Any]:
+            with bench_host.fresh(suite) as directory:
+                return bench_host.site("site.yml with an empty cache", directory, cache=directory / "cache")
+
+        def theirs() -> float:
+            with bench_host.fresh(suite) as directory:
+                run(["podman", "cp", sources, f"{inventory.names(directory)[0]}:/usr/src/bench"])
+                return round(typed("the shell script", script, directory), 1)
+
+        found = rounds_of(count, ours, theirs)
+    return {
+        "cold_rounds": [[one["seconds"] for one in found["ours"]], found["theirs"]],
+        "cold_seconds": statistics.median(one["seconds"] for one in found["ours"]),
+        "cold_script_seconds": statistics.median(found["theirs"]),
+        "cold_ratio": statistics.median(found["ratios"]),
+        "cold_ratio_at_most": 1.1,
+        "cold_parts": found["ours"][-1]["parts"],
+    }
+
+
+def warm(count: int, suite: str) -> dict[str, Any]:
+    """With the package kept, against the distribution's packages; then on three hosts at once."""
+
+    def ours() -> dict[str, Any]:
+        with bench_host.fresh(suite) as directory:
+            return bench_host.site("site.yml with the package kept", directory)
+
+    def theirs() -> float:
+        with bench_host.fresh(suite) as directory:
+            return round(typed("the distribution's packages", DISTRIBUTION, directory), 1)
+
+    ours()  # builds the package unless it is kept
+    found = rounds_of(count, ours, theirs)
+    fleet = []
+    for one in found["ours"]:
+        with bench_host.fresh(suite, hosts=3) as directory:
+            three = bench_host.site("site.yml on three hosts", directory)["seconds"]
+        fleet.append(round((three - one["seconds"]) / 2 / one["seconds"], 3))
+    return {
+        "warm_rounds": [[one["seconds"] for one in found["ours"]], found["theirs"]],
+        "warm_seconds": statistics.median(one["seconds"] for one in found["ours"]),
+        "warm_distribution_seconds": statistics.median(found["theirs"]),
+        "warm_ratio": statistics.median(found["ratios"]),
+        "warm_ratio_at_most": 1.5,
+        "warm_parts": found["ours"][-1]["parts"],
+        "further_host_ratio": statistics.median(fleet),
+        "further_host_ratio_at_most": 0.25,
+    }

@@ -5,11 +5,36 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 import bench  # noqa: E402  it lies beside the lab's other files
+
+CALLS = list(bench.bench_report.CALLS)
+FIGURES = [
+    *(
+        f"{name}{end}"
+        for name in (
+            "cold_ratio",
+            "warm_ratio",
+            "warm_of_cold",
+            "further_host_ratio",
+            "no_change_seconds",
+            "phone_change_seconds",
+        )
+        for end in ("", "_at_most")
+    ),
+    "cold_seconds",
+    "cold_script_seconds",
+    "warm_seconds",
+    "warm_distribution_seconds",
+    "no_change_tasks",
+    "no_change_round_trips",
+    *CALLS,
+    *(f"distribution_{name}" for name in CALLS),
+]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +46,7 @@ import bench  # noqa: E402  it lies beside the lab's other files
     ],
 )
 def test_missed_limit_is_named_and_fails_the_bench(figures, missed, monkeypatch, capsys):
-    monkeypatch.setattr(bench.bench_calls, "measure", lambda directory: figures)
+    monkeypatch.setattr(bench, "measure", lambda parts, rounds, suite: figures)
     monkeypatch.setattr(sys, "argv", ["bench.py", "calls"])
     if missed:
         with pytest.raises(bench.LabError, match=", ".join(missed)):
@@ -29,3 +54,41 @@ def test_missed_limit_is_named_and_fails_the_bench(figures, missed, monkeypatch,
     else:
         bench.main()
     assert json.loads(capsys.readouterr().out) == figures
+
+
+@pytest.mark.parametrize(("bearable", "begin", "found"), [(100, 40, 98), (30, 40, 25), (0, 40, 0), (40, 40, 40)])
+def test_highest_rate_is_found_from_any_beginning(bearable, begin, found):
+    def measured(rate):
+        return 100, 0 if rate <= bearable else 2
+
+    assert bench.bench_calls.most("calls", begin, measured) == found
+
+
+def test_rounds_change_their_order_and_are_compared_by_pairs():
+    order = []
+
+    def ours():
+        order.append("ours")
+        return {"seconds": 3.0}
+
+    def theirs():
+        order.append("theirs")
+        return 2.0
+
+    found = bench.bench_install.rounds_of(3, ours, theirs)
+    assert order == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    assert found["ratios"] == [1.5] * 3
+
+
+@pytest.mark.parametrize("missed", [[], ["warm_ratio"]])
+def test_report_has_each_figure_and_says_what_is_missed(missed, monkeypatch, tmp_path):
+    figures = dict.fromkeys(FIGURES, 7)
+    figures |= {"warm_parts": {"system": 6.0, "pbx": 2.0}, "no_change_parts": {"pbx": 1.5}}
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr(bench.bench_report, "DOCS", tmp_path)
+    bench.bench_report.write(figures, missed, "bullseye", 3)
+    text = (tmp_path / "performance.md").read_text()
+    assert "calls a second over UDP | 7 | 7 |" in text and "medians of 3 rounds" in text
+    assert ("not reached: warm ratio." in text) == bool(missed)
+    bars = ElementTree.parse(tmp_path / "images/performance.svg").findall(".//{*}rect")
+    assert [bar.get("width") for bar in bars[-4:]] == ["480.0", "0.0", "160.0", "120.0"]

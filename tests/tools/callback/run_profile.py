@@ -18,6 +18,7 @@ short_description: Print what the tasks of a run cost
 description:
   - A round trip is a command, or a file that is copied to a host or from it.
   - E(PROFILE_LINES) is the number of tasks that are printed, 40 by default.
+  - E(PROFILE_FILE) is a file to write the numbers of tasks and trips and the seconds of each role to, as JSON.
 """
 TRIPS = ("exec_command", "put_file", "fetch_file")
 
@@ -50,8 +51,8 @@ def watch(connection, path):
         setattr(connection, name, timed(getattr(connection, name)))
 
 
-def report(tasks, trips, count):
-    """The lines of the report.
+def rows_of(tasks, trips):
+    """Seconds, times, round trips and the seconds in these, of each task by its name.
 
     tasks: (id, name, seconds) in their order, one for each time; trips: (id, seconds) of each round trip.
     """
@@ -66,15 +67,30 @@ def report(tasks, trips, count):
             row[index] += value
     for over_ssh in of_task.values():
         rows["(no task)"][2:] = [rows["(no task)"][2] + len(over_ssh), rows["(no task)"][3] + sum(over_ssh)]
+    return rows
+
+
+def roles_of(rows):
+    """The same of each role, for the rows of tasks."""
     roles: dict = defaultdict(lambda: [0.0, 0, 0, 0.0])
     for name, row in rows.items():
         role = roles[name.rpartition(" : ")[0] or "playbooks"]
         role[:] = [before + value for before, value in zip(role, row, strict=True)]
+    return roles
+
+
+def total_of(rows):
+    """The same of all tasks."""
+    return [sum(values) for values in zip(*rows.values(), strict=True)] or [0.0, 0, 0, 0.0]
+
+
+def report(tasks, trips, count):
+    """The lines of the report; tasks and trips as for rows_of."""
+    rows = rows_of(tasks, trips)
     lines = [f"{'seconds':>8} {'tasks':>6} {'trips':>6} {'in them':>8}  "]
-    for group in (sorted(rows.items(), key=lambda row: -row[1][0])[:count], sorted(roles.items())):
+    for group in (sorted(rows.items(), key=lambda row: -row[1][0])[:count], sorted(roles_of(rows).items())):
         lines += ["{:8.2f} {:6} {:6} {:8.2f}  {}".format(*row, name) for name, row in group] + [""]
-    total = [sum(values) for values in zip(*rows.values(), strict=True)] or [0.0, 0, 0, 0.0]
-    return [*lines, "{:8.2f} {:6} {:6} {:8.2f}  in all".format(*total)]
+    return [*lines, "{:8.2f} {:6} {:6} {:8.2f}  in all".format(*total_of(rows))]
 
 
 class CallbackModule(CallbackBase):
@@ -110,5 +126,10 @@ class CallbackModule(CallbackBase):
         with open(self.path, encoding="utf-8") as stream:
             trips = [json.loads(line) for line in stream]
         os.unlink(self.path)
+        if file := os.environ.get("PROFILE_FILE"):
+            rows = rows_of(self.tasks, trips)
+            parts = {name.rpartition(".")[2]: round(row[0], 2) for name, row in roles_of(rows).items()}
+            with open(file, "w", encoding="utf-8") as stream:
+                json.dump({"tasks": total_of(rows)[1], "trips": total_of(rows)[2], "parts": parts}, stream)
         for line in report(self.tasks, trips, int(os.environ.get("PROFILE_LINES", "40"))):
             self._display.display(line)
