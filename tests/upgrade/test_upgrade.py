@@ -209,7 +209,7 @@ def test_build_that_fails_is_replaced_by_the_former(exchange, phones, build):
 STEPS = [
     ("Stop Asterisk when the calls have ended, and hold new ones#1:after", "upgrade_asterisk"),
     ("Keep what the upgrade replaces#2:before", "rollback_asterisk"),
-    ("Keep what the upgrade replaces#1:after", "rollback_asterisk"),
+    ("Keep what the upgrade replaces#2:after", "rollback_asterisk"),
     ("Copy the package to the host#2:after", "upgrade_asterisk"),
     ("Install the package#1:before", "site"),
     ("Install the package#1:after", "rollback_asterisk"),
