@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -117,3 +118,42 @@ def test_upgrade_that_passes_lets_calls_in_last(run):
 )
 def test_rollback_lets_calls_in_again_whatever_fails(run, failing, code, steps):
     assert run(failing, "rollback_asterisk")[:2] == (code, steps)
+
+
+@pytest.mark.parametrize("playbook", ["upgrade_asterisk", "rollback_asterisk"])
+@pytest.mark.parametrize(
+    ("serial", "failing", "begun"),
+    [
+        (None, "none", ["a", "b", "c", "d"]),
+        (None, "b", ["a", "b"]),
+        ("1,100%", "a", ["a"]),
+        ("1,2", "b", ["a", "b", "c"]),
+        (3, "a", ["a", "b", "c"]),
+    ],
+)
+def test_next_batch_begins_when_all_before_have_passed(tmp_path, playbook, serial, failing, begun):
+    first, last = {"hosts": "pbx", "gather_facts": False}, rendering.load(rendering.ROOT / f"playbooks/{playbook}.yml")
+    (play,) = [play for play in last if "serial" in play]
+    turn, passed = play["pre_tasks"][0], play["tasks"][-1]
+    turn["ansible.builtin.import_tasks"] = str(rendering.ROOT / "playbooks/tasks/upgrade_turn.yml")
+    step = {"ansible.builtin.assert": {"that": f"inventory_hostname != '{failing}'", "fail_msg": "failed"}}
+    note = {"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} begins"}}
+    steps = {"pre_tasks": [turn], "tasks": [note, step, {"ansible.builtin.debug": {"msg": "goes on"}}, passed]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([first, {**play, "become": False, **steps}]))
+    variables = {"asterisk_upgrade_serial": serial} if serial else {}
+    hosts = {name: {"ansible_connection": "local"} for name in "abcd"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"pbx": {"hosts": hosts, "vars": variables}}))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.yml", "play.yml"],
+        cwd=tmp_path,
+        env={**os.environ, "ANSIBLE_CONFIG": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.findall(r"(\w) begins", done.stdout) == begun, done.stdout + done.stderr
+    assert done.returncode == (0 if failing == "none" else 2)
+    # The others of its batch are completed.
+    assert done.stdout.count("goes on") == len(begun) - (failing != "none")
+    sentence = f"d: nothing was changed, since {failing} has failed before it."
+    assert (sentence in done.stdout) == (len(begun) == 3), done.stdout
