@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 
 import pytest
 import rendering
@@ -32,10 +34,11 @@ def fixture_run(tmp_path):
     (tmp_path / "cache/packages").mkdir(parents=True)
     controller = Controller(tmp_path)
 
-    def run(tasks, hosts):
+    def run(tasks, hosts, *before):
         return controller.run(
             [FACTS, *tasks],
             hosts,
+            *before,
             asterisk_package_extra_releases={"1.0": release()},
             asterisk_package_build_directory=str(tmp_path) + "/build-{{ inventory_hostname }}",
         )
@@ -57,6 +60,20 @@ def test_package_that_is_cut_short_is_built_again(run, tmp_path):
     (package,) = (tmp_path / "cache/packages").glob("*.deb")
     assert package.read_text() == "a package\n" and package.stat().st_mode & 0o777 == 0o644
     assert {path.name for path in package.parent.iterdir()} == {package.name, package.name + ".sha256"}
+
+
+def test_package_is_fetched_again_after_a_full_disk(run, tmp_path):
+    """In a mount namespace of its own, where the directory is a tiny file system that is full at first."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs root, for a mount namespace")
+    twice = 'mount -t tmpfs -o size=16k none $0; head -c 16k /dev/zero > $0/full; ! "$@"; ls $0; rm $0/full; exec "$@"'
+    space = ["unshare", "--mount", "sh", "-ec", twice, str(tmp_path / "cache/packages")]
+    find, fetch = (role(*names, name="copy") for names in (["locate.yml"], ["start.yml", "fetch.yml"]))
+    kept = {"ansible.builtin.assert": {"that": "__asterisk_package_kept"}}
+    code, output = run([*find, *fetch, *find, kept], {"pbx1": {}}, *space)
+    assert re.search(r"could not be copied to the controller \(.*\); free some disk space on the controller", output)
+    assert "ignored=0 full PLAY" in output, "a part was left"
+    assert code == 0, output
 
 
 def test_another_host_builds_when_the_builder_fails(run):
