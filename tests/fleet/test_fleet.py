@@ -1,7 +1,11 @@
-"""Three exchanges in one inventory, of two distributions: one dies in the middle of their first run."""
+"""Three exchanges in one inventory, of two distributions.
+
+One dies in the middle of their first run; later the two of one distribution are upgraded, the first of them first.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,8 +15,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
-import host  # noqa: E402  the path has to be set first
+sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site"), str(ROOT / "tests/tools")]
+import builds  # noqa: E402  the path has to be set first
+import host  # noqa: E402
 import playbook  # noqa: E402
 from shell import run as run_command  # noqa: E402
 
@@ -90,3 +95,40 @@ def test_each_host_takes_calls(second_run):
     done = playbook.play(DIRECTORY, playbook="playbooks/verify.yml")
     assert done.returncode == 0, done.stdout[-3000:]
     assert set(recap(done.stdout)) >= set(NAMES)
+
+
+def state(name: str) -> str:
+    """Package and process of Asterisk on a host, and whether an upgrade was there."""
+    look = "dpkg-query -W labredes-asterisk; systemctl show asterisk --property=MainPID; ls /var/lib/labredes/upgrade"
+    return run_command(["podman", "exec", name, "sh", "-c", f"{look} 2>&1 || true"]).stdout
+
+
+def upgrade(build: str, place: Path, **more: object) -> tuple[subprocess.CompletedProcess[str], str, str]:
+    """An upgrade of the two hosts on Debian 11 to another build; gives the run, and the versions before and after."""
+    query = ["dpkg-query", "--show", "--showformat=${Version}", "labredes-asterisk"]
+    version = run_command(["podman", "exec", FIRST, *query]).stdout
+    package, changed = builds.other(build, version, place)
+    variables = json.dumps({"asterisk_deb": str(package), "asterisk_deb_version": changed, **more})
+    words = ["--limit", f"{FIRST},{DYING}", "-e", variables]
+    return playbook.play(DIRECTORY, *words, playbook="playbooks/upgrade_asterisk.yml", seconds=600), version, changed
+
+
+def test_build_that_fails_stops_at_the_first_host(second_run, tmp_path):
+    """It goes back, and the next one is untouched."""
+    before = state(DYING)
+    done, version, changed = upgrade("ending", tmp_path)
+    said = " ".join(done.stdout.split())
+    assert done.returncode and f"{FIRST}: the upgrade to Asterisk {changed} has failed (" in said, done.stdout[-3000:]
+    assert f"and the exchange runs {version} again" in said
+    assert version in state(FIRST) and state(DYING) == before
+    done = playbook.play(DIRECTORY, "--limit", f"{FIRST},{DYING}", playbook="playbooks/verify.yml")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_others_follow_when_the_first_host_has_passed(second_run, tmp_path):
+    done, _, changed = upgrade("second", tmp_path, asterisk_upgrade_serial="1,100%")
+    assert done.returncode == 0, done.stdout[-3000:]
+    passed = done.stdout.index(f"{FIRST}: Asterisk {changed} runs instead of")
+    turns = [found.start() for found in re.finditer(r"TASK \[Stop behind an exchange that has failed", done.stdout)]
+    assert len(turns) == 2 and turns[0] < passed < turns[1]
+    assert changed in state(FIRST) and changed in state(DYING)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site"), str(ROOT / "tests/tools"), str(ROOT / "collections")]
 
+import builds  # noqa: E402
 import playbook  # noqa: E402
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection  # noqa: E402
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone, wait  # noqa: E402
@@ -27,7 +27,6 @@ from sipp import within  # noqa: E402
 import lab as lab_command  # noqa: E402
 
 NAME = "pbx-upgrade"
-MODULES = "usr/lib/asterisk/modules"
 
 
 class Exchange:
@@ -80,28 +79,6 @@ class Exchange:
         )
 
 
-def rebuilt(original: Path, target: Path, version: str, change: str, **fields: str) -> None:
-    """Make another build of a package: a shell line changes its files."""
-    tree = target.with_suffix(".tree")
-    shutil.rmtree(tree, ignore_errors=True)
-    subprocess.run(["dpkg-deb", "-R", original, tree], check=True)
-    subprocess.run(["sh", "-ec", change], cwd=tree, check=True)
-    control = (tree / "DEBIAN/control").read_text()
-    for name, value in {"Version": version, **fields}.items():
-        control = re.sub(rf"(?m)^{name}: .*$", f"{name}: {value}", control)
-    (tree / "DEBIAN/control").write_text(control)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, target], check=True)
-    shutil.rmtree(tree)
-
-
-# What is different: an option, a program that ends, the modules that connect two channels.
-CHANGES = {
-    "second": f"rm {MODULES}/chan_ooh323.so; echo second > usr/share/doc/labredes-asterisk/build",
-    "ending": "printf '#!/bin/sh\\necho it ends >&2\\nexit 1\\n' > usr/sbin/asterisk",
-    "silent": f"rm {MODULES}/bridge_simple.so {MODULES}/bridge_native_rtp.so {MODULES}/bridge_softmix.so",
-}
-
-
 @pytest.fixture(scope="session")
 def exchange() -> Iterator[Exchange]:
     """The lab host with the first build; LAB_DIR names one that is there already."""
@@ -119,15 +96,9 @@ def exchange() -> Iterator[Exchange]:
     if not noted.exists():
         noted.write_text(exchange.version().split()[1])
     version = noted.read_text()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "labredes.pbx/packages"
-    (original,) = cache.glob(f"*_{version.rpartition('.')[2]}.deb")
-    exchange.builds["first"] = (original, version)
-    for number, (name, change) in enumerate(CHANGES.items(), 1):
-        other = re.sub(r"[0-9a-f]+$", str(number) * 12, version)
-        path = place / f"labredes-asterisk_{name}_{str(number) * 12}.deb"
-        if not path.exists():
-            rebuilt(original, path, other, change)
-        exchange.builds[name] = (path, other)
+    exchange.builds["first"] = (builds.kept(version), version)
+    for name in builds.CHANGES:
+        exchange.builds[name] = builds.other(name, version, place)
     yield exchange
     if "LAB_DIR" not in os.environ:
         lab_command.remove(lab_command.parse(["down", *words]))

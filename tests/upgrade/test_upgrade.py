@@ -9,7 +9,8 @@ import time
 import pytest
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_connection import Connection
 from ansible_collections.labredes.pbx.plugins.module_utils.sip_phone import Phone
-from conftest import connect, drive, rebuilt
+from builds import rebuilt
+from conftest import connect, drive
 
 FAILED = "/var/lib/labredes/upgrade/failed"
 
@@ -204,6 +205,25 @@ def test_build_that_fails_is_replaced_by_the_former(exchange, phones, build):
     phones[0].hang_up()
     drive(phones, lambda: phones[1].call.ended, 10)
     assert exchange.run("ls /var/lib/labredes/packages | wc -l").strip() == "1"
+
+
+@pytest.mark.parametrize("place", ["/var/lib/labredes/upgrade", "/usr/lib/asterisk"])
+def test_full_disk_leads_back_and_the_next_run_completes(exchange, place):
+    """The disk fills after the checks: while the snapshot is taken, and while dpkg unpacks."""
+    state = exchange.state()
+    exchange.run(
+        f"mkdir -p {place}; cp -a {place} /root/kept; size=$(du -sm {place} | cut -f 1)\n"
+        f"mount -t tmpfs -o size=$((size + 8))m,mode=0755 none {place}; cp -a /root/kept/. {place}; rm -r /root/kept"
+    )
+    try:
+        done = exchange.play("upgrade_asterisk", build="second")
+        assert done.returncode and "No space left on device" in said(done), done.stdout[-3000:]
+        assert f"and the exchange runs {exchange.builds['first'][1]} again" in said(done), done.stdout[-3000:]
+        assert exchange.ready() and exchange.state() == state
+    finally:
+        exchange.run(f"umount --lazy {place}")
+    upgraded(exchange)
+    assert exchange.version() == f"installed {exchange.builds['second'][1]}" and exchange.ready()
 
 
 STEPS = [
