@@ -133,7 +133,7 @@ bundle: tools ## Collect what a run needs besides apt's packages, for a controll
 
 .PHONY: test-upgrade
 test-upgrade: tools ## Upgrade Asterisk under calls, with builds that fail and killed runs, on a lab host of its own (half an hour)
-	@pytest tests/upgrade
+	@pytest -rP tests/upgrade
 
 .PHONY: docs
 docs: tools ## Write the tables of variables in the roles' READMEs
