@@ -11,6 +11,7 @@ from ansible.utils.display import Display
 
 # In any language the file's name is part of apt's message; python3-apt's own begins with the last words.
 LOCKED = re.compile(r"/lock\b|database area is locked|Failed to lock")
+FULL = re.compile(r"[^\n]*No space left on device[^\n]*")
 HOLDER = re.compile(r"process \d+ \([^)]*\)")
 LOCK_SECONDS = 300
 TRIES = 4
@@ -35,7 +36,9 @@ class ActionModule(ActionBase):
             answer = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
             if not answer.get("failed"):
                 return {**result, **answer}
-            reason, waited = str(answer.get("msg", "")), round(time.monotonic() - began)
+            # Of a package in a file the reason is in dpkg's own output alone.
+            reason = "\n".join(str(answer.get(key) or "") for key in ("msg", "stderr"))
+            waited = round(time.monotonic() - began)
             if LOCKED.search(reason):
                 holder = (HOLDER.search(reason) or ["another program"])[0]
                 if waited >= LOCK_SECONDS:
@@ -51,6 +54,12 @@ class ActionModule(ActionBase):
                 answer["msg"] = (
                     f"{host}: check mode needs the package python3-apt on the host; run without --check, which "
                     "installs it, or install it with `apt-get install python3-apt`."
+                )
+                return {**result, **answer}
+            elif full := FULL.search(reason):
+                answer["msg"] = (
+                    f"{host}: apt failed ({full[0].strip()}); "
+                    "free some disk space on the host or enlarge its file system, then run again."
                 )
                 return {**result, **answer}
             elif (failures := failures + 1) == TRIES:

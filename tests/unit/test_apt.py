@@ -8,6 +8,11 @@ import pytest
 import rendering
 from ansible_collections.labredes.pbx.plugins.action import apt
 
+FULL_DISK = {
+    "msg": "dpkg -i /a.deb failed",
+    "stderr": "dpkg: error processing archive /a.deb (--install):\n cannot copy extracted data for './usr/a' to "
+    "'/usr/a.dpkg-new': failed to write (No space left on device)\nErrors were encountered while processing:\n",
+}
 DPKG = (
     "'/usr/bin/apt-get -y install 'x'' failed: E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by "
     "process 9 (apt-get)\nE: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another "
@@ -40,6 +45,8 @@ def fixture_install(monkeypatch):
             assert module == "ansible.builtin.apt"
             calls.append(dict(module_args))
             reason = next(rest)
+            if isinstance(reason, dict):
+                return {"failed": True, **reason}
             return {"changed": True} if reason is None else {"failed": True, "msg": reason}
 
         action._execute_module = execute
@@ -77,6 +84,15 @@ def test_fourth_failure_is_one_sentence(install):
     assert result["msg"] == (
         "pbx1: apt failed (Failed to fetch http://a/b.deb  404  Not Found); "
         "check the host's package sources and its network, then run again."
+    )
+
+
+def test_full_disk_is_said_at_once(install):
+    result, _lines, calls = install([FULL_DISK], deb="/a.deb")
+    assert result["failed"] and len(calls) == 1
+    assert result["msg"] == (
+        "pbx1: apt failed (cannot copy extracted data for './usr/a' to '/usr/a.dpkg-new': failed to write (No space "
+        "left on device)); free some disk space on the host or enlarge its file system, then run again."
     )
 
 
