@@ -77,6 +77,24 @@ def test_wrong_packages_are_refused_by_name(exchange, tmp_path, name):
     assert (exchange.process(), exchange.state()) == (before, state)
 
 
+def test_damaged_way_back_is_replaced_or_refused(exchange):
+    original, version = exchange.builds["first"]
+    beside = exchange.builds["second"][0].with_name(original.name)  # where the controller's packages are
+    kept = f"/var/lib/labredes/packages/*{version.rpartition('.')[2]}.deb"
+    exchange.run(f"truncate --size=20M {kept}")
+    before = exchange.process()
+    done = exchange.play("upgrade_asterisk", "--tags=checks", build="second")
+    assert done.returncode and "so there would be no way back; copy it there" in said(done), done.stdout[-3000:]
+    beside.symlink_to(original)
+    try:
+        done = exchange.play("upgrade_asterisk", "--tags=checks", build="second")
+    finally:
+        beside.unlink()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert exchange.run(f"dpkg-deb --fsys-tarfile {kept} > /dev/null && echo whole") == "whole\n"
+    assert exchange.process() == before
+
+
 def test_older_release_is_refused_by_name(exchange, tmp_path):
     exchange.builds["older"] = (exchange.builds["second"][0], "1:20.20.1+pbx.999999999999")
     done = exchange.play("upgrade_asterisk", build="older")
@@ -207,8 +225,14 @@ def test_build_that_fails_is_replaced_by_the_former(exchange, phones, build):
     assert exchange.run("ls /var/lib/labredes/packages | wc -l").strip() == "1"
 
 
-@pytest.mark.parametrize("place", ["/var/lib/labredes/upgrade", "/usr/lib/asterisk"])
-def test_full_disk_leads_back_and_the_next_run_completes(exchange, place):
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("/var/lib/labredes/upgrade", "The snapshot in /var/lib/labredes/upgrade has failed: [Errno 28] No space left"),
+        ("/usr/lib/asterisk", "(No space left on device)); free some disk space on the host or"),
+    ],
+)
+def test_full_disk_leads_back_and_the_next_run_completes(exchange, place, sentence):
     """The disk fills after the checks: while the snapshot is taken, and while dpkg unpacks."""
     state = exchange.state()
     exchange.run(
@@ -217,7 +241,7 @@ def test_full_disk_leads_back_and_the_next_run_completes(exchange, place):
     )
     try:
         done = exchange.play("upgrade_asterisk", build="second")
-        assert done.returncode and "No space left on device" in said(done), done.stdout[-3000:]
+        assert done.returncode and sentence in said(done), done.stdout[-3000:]
         assert f"and the exchange runs {exchange.builds['first'][1]} again" in said(done), done.stdout[-3000:]
         assert exchange.ready() and exchange.state() == state
     finally:
