@@ -8,6 +8,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.labredes.pbx.plugins.plugin_utils.facts import missing_facts
 
 # In any language the file's name is part of apt's message; python3-apt's own begins with the last words.
 LOCKED = re.compile(r"/lock\b|database area is locked|Failed to lock")
@@ -26,6 +27,8 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = dict(super().run(tmp, task_vars), changed=False)
+        if reason := missing_facts(task_vars):
+            return {**result, "failed": True, "msg": reason}
         arguments = {"update_cache": True, "cache_valid_time": 3600, **self._task.args}
         names = arguments.get("name") or []
         names = {one.strip() for one in names.split(",")} if isinstance(names, str) else set(names)

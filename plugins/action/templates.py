@@ -13,6 +13,7 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+from ansible_collections.labredes.pbx.plugins.plugin_utils.facts import missing_facts
 from ansible_collections.labredes.pbx.plugins.plugin_utils.shell import answer_of
 
 ATTRIBUTES = ("owner", "group", "mode")
@@ -83,10 +84,8 @@ class ActionModule(ActionBase):
                 except OSError as error:
                     return {**result, "failed": True, "msg": f"{error.filename}: {error.strerror}"}
                 continue
-            if not task_vars.get("ansible_facts"):
-                # So it is in a play that a run enters behind its connection; its files would lack the host's addresses.
-                refused = "no facts of the host; run without --start-at-task, or a part by --tags"
-                return {**result, "failed": True, "msg": f"{task_vars['inventory_hostname']}: {refused}."}
+            if reason := missing_facts(task_vars):
+                return {**result, "failed": True, "msg": reason}
             template = f"{self._task.args.get('source', '.')}/{item['name']}.j2"
             try:
                 [content] = lookup.run([template], variables, **options)

@@ -32,7 +32,7 @@ def fixture_install(monkeypatch):
     """A function from apt's failures, None for a success, to the result, the displayed lines and the calls."""
     monkeypatch.setattr(apt.ActionBase, "run", lambda *_words: {})
 
-    def run(answers, **arguments):
+    def run(answers, facts=rendering.FACTS["Debian 12"], **arguments):
         now, lines, calls, rest = [0], [], [], iter(answers)
         monkeypatch.setattr(
             apt, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda more: now.__setitem__(0, now[0] + more))
@@ -50,7 +50,7 @@ def fixture_install(monkeypatch):
             return {"changed": True} if reason is None else {"failed": True, "msg": reason}
 
         action._execute_module = execute
-        known = {"inventory_hostname": "pbx1", "preflight_packages": ["acl", "openssl"]}
+        known = {"inventory_hostname": "pbx1", "ansible_facts": facts, "preflight_packages": ["acl", "openssl"]}
         return action.run(task_vars=known), lines, calls
 
     return run
@@ -112,6 +112,12 @@ def test_host_is_asked_only_for_missing_packages(install, arguments, asked):
     result, _lines, calls = install([None], **arguments)
     assert result["changed"] is bool(asked)
     assert calls == [{"update_cache": True, "cache_valid_time": 3600, **arguments}] * asked
+
+
+def test_nothing_is_installed_without_facts(install):
+    """A run that begins at an upgrade would take a finished host for a new one, and upgrade it."""
+    result, _lines, calls = install([None], facts={}, upgrade="dist")
+    assert result["failed"] and "no facts of the host; run without --start-at-task" in result["msg"] and not calls
 
 
 def test_every_installation_waits_for_the_lock():
