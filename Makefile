@@ -144,7 +144,7 @@ screenshots: tools ## Take the pictures of the page in docs/images
 	@.venv/bin/python apir_py/tests/screenshots.py
 
 .PHONY: cores
-cores: tools ## Run the unit tests with the other supported versions of ansible-core (CORES)
+cores: tools ## Run the unit tests with each supported version of ansible-core, on Python 3.10 to 3.13 (CORES)
 	@tests/tools/cores.sh
 
 .PHONY: soak
