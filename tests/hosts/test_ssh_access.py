@@ -174,23 +174,34 @@ def test_port_in_use_is_refused_before_any_change(admin):
 
 
 def test_keys_from_elsewhere_are_refused_or_kept(admin):
-    """A drop-in as FreeIPA and the like write it; the role's own configuration does not read drop-ins."""
+    """A drop-in as FreeIPA and the like write it; the administrator's own key comes from its program alone."""
+    keys = {
+        "AuthorizedKeysCommand": "/bin/cat /etc/ssh/directory",
+        "AuthorizedKeysCommandUser": "nobody",
+        "AuthorizedKeysFile": "/etc/ssh/keys/%u",
+        "TrustedUserCAKeys": "/etc/ssh/ca.pub",
+    }
+    lines = "\n".join(" ".join(line) for line in keys.items())
     admin.reset()
     admin.inside(
-        "cp /etc/ssh/ssh_host_ed25519_key.pub /etc/ssh/ca.pub; mkdir -p /etc/ssh/sshd_config.d;"
-        "echo TrustedUserCAKeys /etc/ssh/ca.pub > /etc/ssh/sshd_config.d/50-directory.conf; systemctl reload ssh"
+        "cd /etc/ssh; cp ssh_host_ed25519_key.pub ca.pub; cp ~admin/.ssh/authorized_keys directory;"
+        f"chmod 0644 directory; mkdir -p sshd_config.d; echo '{lines}' > sshd_config.d/50-directory.conf;"
+        "systemctl reload ssh"
     )
+    assert admin.ports() == [22]
     assert admin.play() != 0
-    assert "sshd takes keys of users from trustedusercakeys /etc/ssh/ca.pub, and would not any more" in admin.output
+    for keyword in ("AuthorizedKeysCommand", "AuthorizedKeysFile", "TrustedUserCAKeys"):
+        assert f"{keyword.lower()} {keys[keyword]}" in admin.output.partition("sshd takes keys of users from ")[2]
     assert admin.ports() == [22]
     assert "Include" in admin.inside("cat /etc/ssh/sshd_config")
-    assert admin.play(sshd_user_keys={"TrustedUserCAKeys": "/etc/ssh/ca.pub"}) == 0, admin.output
-    assert admin.ports() == [3524]
+    assert admin.play(sshd_user_keys=keys) == 0, admin.output
+    assert admin.ports() == [3524], "the key comes from the program"
     assert "trustedusercakeys /etc/ssh/ca.pub" in admin.inside("sshd -T")
     assert "Include" in admin.inside("cat /etc/ssh/sshd_config.original")
-    # From now on the description decides.
+    # From now on the description decides; a key of the user's own is there again.
     assert admin.play() == 0, admin.output
-    assert "trustedusercakeys none" in admin.inside("sshd -T")
+    assert admin.ports() == [3524]
+    assert {"trustedusercakeys none", "authorizedkeyscommand none"} < set(admin.inside("sshd -T").splitlines())
 
 
 def test_match_blocks_are_refused_or_kept(admin):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import odd_host
 import playbook
@@ -39,6 +41,8 @@ pg_createcluster $(ls /etc/postgresql) office --port 5432 --start > /dev/null 2>
 cd /
 runuser -u postgres -- createdb --port 5432 invoices
 runuser -u postgres -- createdb --port 5433 stock
+runuser -u postgres -- psql -q --port 5432 -c 'CREATE TABLE bills AS SELECT 52 AS total' invoices
+runuser -u postgres -- psql -q --port 5433 -c 'CREATE TABLE parts AS SELECT 50 AS left' stock
 echo 'host invoices all 198.51.100.0/24 md5' | tee -a /etc/postgresql/*/office/pg_hba.conf
 """
 # A change of its configuration, a database that root wrote, data sources of others, and a user with another number,
@@ -62,6 +66,26 @@ mount -t tmpfs -o size=100m tmpfs /small
 mkdir /small/upper /small/work
 mount -t overlay -o lowerdir=/var,upperdir=/small/upper,workdir=/small/work overlay /var
 """
+# An archive of Ubuntu of which the host knows main alone, as the live server's medium of 18.04 leaves it.
+UBUNTU = """
+mkdir -p /srv/ubuntu/dists/bionic
+cd /srv/ubuntu/dists/bionic
+for component in main universe; do
+  mkdir -p $component/binary-amd64
+  printf 'Package: of-%s\\nVersion: 1\\nArchitecture: all\\nFilename: a.deb\\nSize: 1\\n' $component \
+      > $component/binary-amd64/Packages
+done
+printf '%s\\n' 'Origin: Ubuntu' 'Suite: bionic' 'Components: main universe' 'Architectures: amd64' SHA256: > Release
+for file in */binary-amd64/Packages; do
+  echo " $(sha256sum < $file | cut -c1-64) $(stat -c %s $file) $file" >> Release
+done
+systemd-run --quiet --unit=ubuntu --working-directory=/srv/ubuntu python3 -m http.server --bind 127.0.0.1 8018
+echo 'Acquire::AllowInsecureRepositories "true";' > /etc/apt/apt.conf.d/ubuntu
+echo 'deb http://127.0.0.1:8018/ bionic main' > /etc/apt/sources.list.d/ubuntu.list
+sleep 1
+apt-get -qq update 2> /dev/null
+"""
+LISTED = "labredes.pbx.preflight : List the installed"  # what follows a look at the platform
 STATE = "dpkg-query --show; find /etc -xdev -type f ! -name '*.cache' -exec sha256sum {} + | sort"
 
 
@@ -100,6 +124,41 @@ def test_check_mode_names_the_package_that_it_needs(bare):
     finally:
         bare.inside("apt-get -qq update; apt-get -qq -y install python3-apt", seconds=120)
     assert done.returncode and "check mode needs the package python3-apt on the host" in " ".join(done.stdout.split())
+
+
+def test_universe_is_enabled_beside_main_alone(bare, tmp_path):
+    tasks = [{"name": "Enable universe", "include_role": {"name": "labredes.pbx.system", "tasks_from": "universe.yml"}}]
+    book = tmp_path / "universe.yml"
+    book.write_text(json.dumps([{"name": "Enable universe", "hosts": "pbx", "become": True, "tasks": tasks}]))
+    bare.inside(UBUNTU)
+    try:
+        runs = [playbook.play(bare.directory, *words, playbook=str(book)) for words in (["--check"], [], [])]
+        checked, first, second = (" ".join(run.stdout.split()) for run in runs)
+        assert runs[0].returncode and "check mode ends here, since the packages of universe" in checked
+        assert "universe, which has fail2ban and libraries of Asterisk, was not enabled; it is now" in first, first
+        assert runs[2].returncode == 0 and re.findall(r"changed=(\d+)", first + second) == ["1", "0"]
+        assert bare.inside("apt-cache show of-universe | head -n 1") == "Package: of-universe"
+    finally:
+        bare.inside(
+            "rm /etc/apt/*/ubuntu* /etc/apt/*/labredes-universe.list; systemctl stop ubuntu; apt-get -qq update"
+        )
+
+
+def test_other_distribution_is_refused_by_name(bare):
+    release = "ID=ubuntu\nNAME=Ubuntu\nVERSION_ID=25.10\nVERSION_CODENAME=questing"
+    bare.inside(f"printf '{release}\n' > /run/os-release; mount --bind /run/os-release /etc/os-release")
+    try:
+        said = bare.refusal(last=LISTED)
+    finally:
+        bare.inside("umount /etc/os-release")
+    assert "Ubuntu 25.10 (questing) is not supported; set the host up with Ubuntu bionic, focal, jammy, noble" in said
+
+
+def test_old_python_is_refused_by_version(bare):
+    """The modules of ansible-core 2.16 run on it."""
+    bare.inside("apt-get -qq update; apt-get -qq -y install python2", seconds=120)
+    said = bare.refusal("-e", "ansible_python_interpreter=/usr/bin/python2", last=LISTED)
+    assert re.search(r"Python 2\.7\.\d+ is not supported; set ansible_python_interpreter to one from 3.6", said), said
 
 
 def test_cluster_of_others_is_not_moved(host):
@@ -153,7 +212,21 @@ def test_site_takes_the_host_over_and_loses_nothing(finished):
     assert len({host.psql("SHOW password_encryption", "postgres", port) for port in (5432, 5433)}) == 1
     assert "invoices all 198.51.100.0/24 md5" in host.inside("cat /etc/postgresql/*/office/pg_hba.conf")
     assert host.inside("grep -l labredes -r /etc/postgresql/*/main || true") == ""
+    assert [host.psql("TABLE bills", "invoices"), host.psql("TABLE parts", "stock", 5433)] == ["52", "50"]
     assert host.psql("SELECT count(*) FROM pg_roles WHERE rolname = 'asterisk'", "postgres", 5433) == "0"
+
+
+def test_settings_of_the_owners_were_in_force(finished):
+    """All through the run, and are afterwards."""
+    host, _ = finished
+    assert host.inside("findmnt -no OPTIONS /tmp | grep -o noexec") == "noexec"
+    lab = [sys.executable, odd_host.ROOT / "lab/lab.py", "ssh", "--dir", host.directory, "--cmd"]
+    line = "umask; echo $LANG; locale -a; hostname"
+    done = subprocess.run([*lab, line], capture_output=True, text=True, timeout=60, check=True)
+    said = done.stdout.split()
+    assert said[:2] == ["0077", "es_ES.UTF-8"] and said[-1] == "pbx.odd.example.org", done.stdout
+    assert not [line for line in said[2:] if line.lower().startswith("es_es")]
+    assert host.inside("ip -6 address show") == ""
 
 
 def test_user_of_asterisk_keeps_its_number_and_files(finished):
