@@ -383,10 +383,9 @@ def run(playbook: Path, inventory: Path) -> dict:
         for task in play["tasks"]:
             for host, result in task["hosts"].items():
                 if result.get("failed"):
-                    parts = [
-                        result.get("msg", ""),
-                        *(item.get("msg", "") for item in result.get("results", []) if item.get("failed")),
-                    ]
+                    # From ansible-core 2.21 on the items that failed have an exception instead.
+                    items = [one for one in result.get("results", []) if one.get("failed") or "exception" in one]
+                    parts = [one.get("msg", "") for one in (result, *items)]
                     failed.setdefault(host, []).extend(parts)
     return {
         "code": done.returncode,
