@@ -123,8 +123,8 @@ fleet: tools ## Set up three hosts of two distributions in one run, one of which
 	@pytest tests/fleet
 
 .PHONY: platforms
-platforms: tools ## Set up and test an exchange on Debian 11, 12 and 13, or on PLATFORMS (half an hour; GIT)
-	@.venv/bin/python tests/tools/platforms.py $(PLATFORMS)
+platforms: tools ## Set up and test an exchange on Debian 11, 12 and 13 with 22 or RELEASES, or on PLATFORMS (half an hour; GIT)
+	@.venv/bin/python tests/tools/platforms.py $(PLATFORMS) $(if $(RELEASES),--releases $(RELEASES))
 
 .PHONY: bundle
 bundle: tools ## Collect what a run needs besides apt's packages, for a controller without upstream (INVENTORY, BUNDLE)

@@ -2,7 +2,8 @@
 """Sets up an exchange on each supported platform and tests it: `make platforms`.
 
 A platform is DISTRIBUTION:RELEASE or DISTRIBUTION:RELEASE:MIRROR, such as trixie:22 or bullseye:18.2.0:/srv/sources; a
-release without dots is the newest one of that number which role asterisk_package knows. Each gets a lab host of its
+release without dots is the newest one of that number which role asterisk_package knows. Without platforms each
+distribution runs with 22, or with each of --releases, such as 22 18.2.0:/srv/sources. Each platform gets a lab host of its
 own, one after the other: site.yml, which builds the package unless it is kept, site.yml again, which has to change
 nothing, then tests of tests/site. The first platform of a distribution also runs the tests of what depends on that.
 
@@ -29,7 +30,6 @@ sys.path[:0] = [str(ROOT / "lab"), str(ROOT / "tests/site")]
 import image  # noqa: E402
 import playbook  # noqa: E402
 
-PLATFORMS = [f"{suite}:22" for suite in image.RELEASES]
 RELEASES = ROOT / "roles/asterisk_package/vars/main/pinned_sources.yml"
 # Of each platform: services, calls, changes. Of each distribution: Python's libraries, nftables, fail2ban.
 TESTS = ["test_host.py", "test_calls.py", "test_changes.py"]
@@ -150,10 +150,12 @@ class Fault(Exception):
 def main() -> int:
     """Run the platforms of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=f"default: {' '.join(PLATFORMS)}")
+    parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help="default: all distributions")
+    parser.add_argument("--releases", nargs="+", default=["22"], metavar="RELEASE", help="of all distributions")
     parser.add_argument("--keep", action="store_true", help="leave the lab hosts in place")
     options = parser.parse_args()
-    platforms = [Platform.of(word) for word in options.platforms or PLATFORMS]
+    everything = [f"{suite}:{release}" for suite in image.RELEASES for release in options.releases]
+    platforms = [Platform.of(word) for word in options.platforms or everything]
     seen: set[str] = set()
     for platform in platforms:
         platform.run(TESTS + ([] if platform.distribution in seen else TESTS_OF_DISTRIBUTION))

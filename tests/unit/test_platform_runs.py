@@ -95,6 +95,11 @@ def test_what_depends_on_the_distribution_is_tested_once(outcome):
     assert ["test_events.py" in words for words in ran if isinstance(words, list)] == [True, False, True]
 
 
+def test_every_distribution_runs_with_each_release(outcome):
+    _code, rows, _ran = outcome("--releases", "22", "18.2.0:/srv/sources")
+    assert len({row.split(" | ")[0] for row in rows}) == 3 and len(rows) == 6
+
+
 def test_tests_exist():
     for name in platforms.TESTS + platforms.TESTS_OF_DISTRIBUTION:
         assert (ROOT / "tests/site" / name).is_file()
