@@ -3,9 +3,11 @@
 
 A platform is DISTRIBUTION:RELEASE or DISTRIBUTION:RELEASE:MIRROR, such as trixie:22 or bullseye:18.2.0:/srv/sources; a
 release without dots is the newest one of that number which role asterisk_package knows. Without platforms each
-distribution runs with 22, or with each of --releases, such as 22 18.2.0:/srv/sources. Each platform gets a lab host of its
-own, one after the other: site.yml, which builds the package unless it is kept, site.yml again, which has to change
-nothing, then tests of tests/site. The first platform of a distribution also runs the tests of what depends on that.
+distribution runs with 22, or with each of --releases, such as 22 18.2.0:/srv/sources.
+
+Each platform gets a lab host of its own: site.yml, which builds the package unless it is kept, site.yml again, which
+has to change nothing, then tests of tests/site. While one is tested, the next is set up. The first platform of a
+distribution also runs the tests of what depends on that.
 
 Prints a Markdown table with a row for each platform; exits with code 1 if one failed. Environment: see lab/lab.py.
 """
@@ -14,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,6 +109,11 @@ class Platform:
 
     def run(self, tests: list[str]) -> None:
         """All of it, up to the first fault."""
+        self.set_up()
+        self.test(tests)
+
+    def set_up(self) -> None:
+        """A host and its two runs of site.yml."""
         try:
             self.lab("down")  # the host of an earlier run
             self.lab("create")
@@ -114,12 +123,13 @@ class Platform:
             self.changed = f"changed={self.site('second.log', 600)}"
             if self.changed != "changed=0":
                 self.faults.append("the second run changed the host")
-            self.test(tests)
         except Fault as fault:
             self.faults.append(str(fault))
 
     def test(self, tests: list[str]) -> None:
-        """Run tests on the host."""
+        """Run tests on the host if it is set up."""
+        if not self.changed:
+            return
         shown = subprocess.run(
             [sys.executable, ROOT / "lab/lab.py", "ssh", "--dir", self.directory, "--cmd", "asterisk -V"],
             capture_output=True, text=True, timeout=60, check=False,
@@ -157,12 +167,17 @@ def main() -> int:
     everything = [f"{suite}:{release}" for suite in image.RELEASES for release in options.releases]
     platforms = [Platform.of(word) for word in options.platforms or everything]
     seen: set[str] = set()
-    for platform in platforms:
-        platform.run(TESTS + ([] if platform.distribution in seen else TESTS_OF_DISTRIBUTION))
-        seen.add(platform.distribution)
-        print(platform.row(), file=sys.stderr, flush=True)
-        if not options.keep:
-            platform.lab("down")
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(platforms[0].set_up)
+        for platform, following in itertools.zip_longest(platforms, platforms[1:]):
+            coming.result()
+            if following:
+                coming = ahead.submit(following.set_up)
+            platform.test(TESTS + ([] if platform.distribution in seen else TESTS_OF_DISTRIBUTION))
+            seen.add(platform.distribution)
+            print(platform.row(), file=sys.stderr, flush=True)
+            if not options.keep:
+                platform.lab("down")
     print("\n".join([HEAD, *(platform.row() for platform in platforms)]))
     return int(any(platform.faults for platform in platforms))
 
