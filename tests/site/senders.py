@@ -4,7 +4,8 @@
 senders.py ADDRESS PORT USER PASSWORD WHAT NUMBER, where WHAT is
   office   NUMBER phones register over UDP at once and repeat what gets no answer; prints the seconds until the last
   attack   sends wrong passwords over UDP for NUMBER seconds as fast as it can, by turns from one port and from new ones
-  forge:A  sends NUMBER registrations over UDP with wrong passwords, as if they came from address A
+  forge:A  sends NUMBER registrations over UDP with wrong passwords, as if they came from address A; with the realm of
+           the exchange, since Asterisk 18 looks at no password of another
   options, subscribe, invite    sends NUMBER of them over UDP without a login, by an unknown user; prints the answers
   garbage  sends NUMBER malformed datagrams and keep-alive messages
   stale    registers NUMBER times over UDP with the nonce of another exchange and, challenged again, properly
@@ -141,11 +142,20 @@ def attack(seconds, *account):
             steady.receive()
 
 
+def foreign(*account):
+    """A challenge with the realm of this exchange, which it tells everybody, and the nonce of another one."""
+    asked = Phone(*account)
+    asked.send()
+    answered([asked], 3, lambda phone: phone.code)
+    return {**FOREIGN, "realm": asked.challenge.get("realm", "")}
+
+
 def forge(source, number, address, port, user, password):
     """Send registrations from another's address, in a second."""
+    challenge = foreign(address, port, user, password)
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     for _ in range(number):
-        data = Phone(address, port, user, password).request("REGISTER", FOREIGN)
+        data = Phone(address, port, user, password).request("REGISTER", challenge)
         datagram = struct.pack("!HHHH", 5060, port, 8 + len(data), 0) + data
         ends = socket.inet_aton(source) + socket.inet_aton(address)
         raw.sendto(struct.pack("!BBHHHBBH", 69, 0, 20 + len(datagram), 0, 0, 64, 17, 0) + ends + datagram, (address, 0))
@@ -173,10 +183,8 @@ def garbage(number, *account):
 def stale(number, *account):
     """Register with an old nonce first, as a phone does after a restart of the exchange."""
     for _ in range(number):
-        phone, old = Phone(*account), Phone(*account)
-        old.send()
-        answered([old], 3, lambda one: one.code)
-        phone.send(challenge={**FOREIGN, "realm": old.challenge.get("realm", "")})
+        phone = Phone(*account)
+        phone.send(challenge=foreign(*account))
         answered([phone], 3, lambda one: one.code)
         phone.code = 0
         phone.send(challenge=phone.challenge)
