@@ -150,7 +150,7 @@ class Platform:
         self.tests = f"{counted[-1]} s" if counted else "no test ran"
         self.faults += re.findall(r"^(?:FAILED|ERROR) \S*?::(\S+)", done.stdout, re.MULTILINE)
         if done.returncode and not self.faults:
-            self.faults.append(f"see {self.directory / 'tests.log'}")
+            self.faults.append(f"exit code {done.returncode}, see {self.directory / 'tests.log'}")
 
 
 class Fault(Exception):

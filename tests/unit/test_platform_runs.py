@@ -80,7 +80,7 @@ def test_platform_that_passes_is_a_row(outcome):
             {"tests": "FAILED tests/site/test_calls.py::test_x[a] - no\n1 failed, 4 passed in 9s", "failed": 1},
             "1 failed, 4 passed in 9 s; test_x[a] |",
         ),
-        ({"tests": "", "failed": 2}, "no test ran; see "),
+        ({"tests": "", "failed": 2}, "no test ran; exit code 2, see "),
     ],
 )
 def test_fault_is_named_and_fails_the_run(outcome, fault, row):
