@@ -223,3 +223,15 @@ def test_package_of_another_name_or_version_is_refused(tmp_path, refusal):
     assert f"has version {VERSION} and not 1:2+pbx.a" in refusal(
         package(tmp_path / "b.deb", Architecture="all"), "1:2+pbx.a"
     )
+
+
+@pytest.mark.parametrize(
+    ("depends", "names"),
+    [({}, []), ({"Depends": "libc6 (>= 2.31), libodbc1 | libodbc2, zlib1g"}, ["libc6", "libodbc1", "zlib1g"])],
+)
+def test_packages_that_a_package_depends_on_are_known(tmp_path, depends, names):
+    path = package(tmp_path / "a.deb", **depends)
+    read = subprocess.check_output(["sh", READ, path], text=True).splitlines()
+    known = rendering.role_variables("asterisk", rendering.FACTS["Debian 11"])
+    known["__asterisk_package_read"] = {"stdout_lines": read}
+    assert rendering.evaluate("{{ __asterisk_package_depends }}", known) == names
