@@ -236,8 +236,8 @@ def test_full_disk_leads_back_and_the_next_run_completes(exchange, place, senten
     """The disk fills after the checks: while the snapshot is taken, and while dpkg unpacks."""
     state = exchange.state()
     exchange.run(
-        f"mkdir -p {place}; cp -a {place} /root/kept; size=$(du -sm {place} | cut -f 1)\n"
-        f"mount -t tmpfs -o size=$((size + 8))m,mode=0755 none {place}; cp -a /root/kept/. {place}; rm -r /root/kept"
+        f"mkdir -p {place}; cp -a {place} /var/tmp/kept; size=$(du -sm {place} | cut -f 1)\n"
+        f"mount -t tmpfs -o size=$((size + 8))m,mode=0755 none {place}; cp -a /var/tmp/kept/. {place}; rm -r /var/tmp/kept"
     )
     try:
         done = exchange.play("upgrade_asterisk", build="second")
