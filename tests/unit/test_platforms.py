@@ -132,3 +132,22 @@ def test_lists_of_users_are_dropped_only_for_another_list(described, dropped, tm
     known = rendering.variables(rendering.FACTS["Debian 12"], {"sshd_allow_users": described}, tmp_path, "sshd")
     known["__sshd_key_sources"] = {"stdout_lines": ["allowgroups ssh", "denyusers ana", "allowtcpforwarding yes"]}
     assert len(rendering.evaluate("{{ __sshd_dropped_users }}", known)) == dropped
+
+
+def test_lists_that_are_written_as_text_are_parsed():
+    """ansible-core 2.19 and later takes a list only from an expression."""
+    found = [
+        f"{path.relative_to(rendering.ROOT)}: {name}"
+        for path in [*rendering.ROLES.glob("*/*/**/*.yml"), *(rendering.ROOT / "playbooks").rglob("*.yml")]
+        for name, text in texts(rendering.load(path))
+        if text.startswith(("[{%", "{{%")) and not name.endswith("_text")
+    ]
+    assert found == []
+
+
+def texts(content, name: str = "") -> list[tuple[str, str]]:
+    """Every text of a file with the name of its key."""
+    if isinstance(content, str):
+        return [(name, content)]
+    pairs = content.items() if isinstance(content, dict) else ((name, one) for one in content or [])
+    return [found for key, one in pairs if isinstance(one, (str, dict, list)) for found in texts(one, str(key))]
