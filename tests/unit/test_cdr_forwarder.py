@@ -40,6 +40,19 @@ def instead(*given, **named):
     return answer
 setattr(owner, name, instead)
 """
+# Where Event.wait has its lock, and before a sleep.
+STOPPED_IN_ITS_WAIT = """
+import os, signal, sys
+def stop(frame, _event, called):
+    names = [frame.f_code.co_name]
+    while frame.f_back:
+        frame = frame.f_back
+        names.append(frame.f_code.co_name)
+    if names[:3] == ["wait", "wait", "run"] or getattr(called, "__name__", "") == "sleep":
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+sys.setprofile(stop)
+"""
 
 
 @pytest.fixture
@@ -130,6 +143,12 @@ def test_killed_service_loses_and_doubles_nothing(forwarder, server, method, whe
     forwarder.start()
     forwarder.wait()
     once(server, 40)
+
+
+def test_service_that_is_stopped_while_it_waits_ends(forwarder):
+    """Its handler of SIGTERM takes no lock, which the interrupted wait may hold."""
+    forwarder.start(STOPPED_IN_ITS_WAIT)
+    assert forwarder.process.wait(timeout=20) == 0
 
 
 def test_record_that_asterisk_wrote_itself_is_not_doubled(forwarder, server):

@@ -22,7 +22,7 @@ import sys
 import time
 import traceback
 from contextlib import closing, suppress
-from threading import Event, Thread
+from threading import Thread
 
 try:
     import psycopg2
@@ -649,7 +649,7 @@ class Forwarder:
             (configuration["database"]["host"], int(configuration["database"]["port"])),
         )
         self.warnings = Warnings()
-        self.stopped = Event()
+        self.stopped = False
         self.delay = dict.fromkeys(KEYS, POLL)
         self.due = dict.fromkeys(KEYS, 0.0)
         self.problem = dict.fromkeys(KEYS, "")
@@ -658,12 +658,12 @@ class Forwarder:
     def run(self):
         """Forward until SIGTERM."""
         for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda _number, _frame: self.stopped.set())
+            signal.signal(name, self.stop)
         self.journal.open()
         self.report()
         self.relay.start()
         notify("READY=1")
-        while not self.stopped.is_set():
+        while not self.stopped:
             notify("WATCHDOG=1")
             # Each by itself: a table that is missing holds up its own records alone.
             full = [self.forward(kind) for kind in KEYS if time.monotonic() >= self.due[kind]]
@@ -672,11 +672,15 @@ class Forwarder:
                     raise JournalError(f"the journal {self.journal.path} has been replaced")
                 self.report()
             if not any(full):
-                self.stopped.wait(POLL)
+                time.sleep(POLL)
         self.report()
         for database in self.databases.values():
             database.close()
         self.journal.close()
+
+    def stop(self, _number, _frame):
+        """Note a signal; an Event would take its lock, which the wait that was interrupted may hold."""
+        self.stopped = True
 
     def forward(self, kind):
         """Move one batch of each table of a kind; returns whether there is more at once."""
