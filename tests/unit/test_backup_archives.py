@@ -27,7 +27,7 @@ PACK = f"""
     __backup_exchange:
       package_version: 1:22.10.1+pbx.0123456789ab
       counts: {{messages: {{'6001': 2}}, greetings: 1, pins: 1, forwards: 1, waiting: 0, rejected: 0}}
-    __backup_records: {{records: 200, latest: 2026-11-26 11:59:00}}
+    __backup_records: {{records: 200, latest: '2026-11-26 11:59:00'}}
   tasks:
     - ansible.builtin.include_role: {{name: labredes.pbx.backup, tasks_from: pack.yml}}
 """
