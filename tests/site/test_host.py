@@ -250,14 +250,18 @@ def test_only_sip_wss_events_and_ssh_listen_publicly(on_lab):
 
 
 def test_asterisk_starts_without_warnings(on_lab):
-    """Later ones may come from a caller, such as these tests, or from a contact that has expired meanwhile."""
+    """Later ones may come from a caller, such as these tests, or from a contact that has expired meanwhile.
+
+    pjproject 2.15.1 (Asterisk 18.26.4) has one for each TLS connection that is accepted without a client's certificate.
+    """
+    known = "func_pjsip_contact|pjproject: .* Error reading CA certificates from buffer$"
     lines = on_lab("cat /var/log/asterisk/messages").splitlines()
     begun = max(number for number, line in enumerate(lines) if "modules will be loaded" in line)
     started = datetime.fromisoformat(lines[begun][1:24])
     warnings = [
         line
         for line in lines[begun:]
-        if re.match(r"\[[^]]+\] (WARNING|ERROR)\[(?!.*func_pjsip_contact)", line)
+        if re.match(rf"\[[^]]+\] (WARNING|ERROR)\[(?!.*(?:{known}))", line)
         and datetime.fromisoformat(line[1:24]) < started + timedelta(seconds=10)
     ]
     assert warnings == []
