@@ -237,7 +237,8 @@ def test_full_disk_leads_back_and_the_next_run_completes(exchange, place, senten
     state = exchange.state()
     exchange.run(
         f"mkdir -p {place}; cp -a {place} /var/tmp/kept; size=$(du -sm {place} | cut -f 1)\n"
-        f"mount -t tmpfs -o size=$((size + 8))m,mode=0755 none {place}; cp -a /var/tmp/kept/. {place}; rm -r /var/tmp/kept"
+        f"mount -t tmpfs -o size=$((size + 8))m,mode=0755 none {place}\n"
+        f"cp -a /var/tmp/kept/. {place}; rm -r /var/tmp/kept"
     )
     try:
         done = exchange.play("upgrade_asterisk", build="second")
