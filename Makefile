@@ -119,7 +119,7 @@ odd-hosts: tools ## Run site.yml on hosts with databases of others, another Aste
 	@pytest tests/odd_hosts
 
 .PHONY: fleet
-fleet: tools ## Set up three hosts of two distributions in one run, one of which dies in its middle (10 minutes)
+fleet: tools ## Set up three hosts in one run, one of which dies in its middle, then upgrade in batches (10 minutes)
 	@pytest tests/fleet
 
 .PHONY: platforms
