@@ -10,8 +10,9 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.labredes.pbx.plugins.plugin_utils.facts import missing_facts
 
-# In any language the file's name is part of apt's message; python3-apt's own begins with the last words.
-LOCKED = re.compile(r"/lock\b|database area is locked|Failed to lock")
+# In any language the file's name is part of apt's message; python3-apt's own begins with the words before the last,
+# and dpkg's, of a package in a file, ends with the last.
+LOCKED = re.compile(r"/lock\b|database area is locked|Failed to lock|locked by another process")
 FULL = re.compile(r"[^\n]*No space left on device[^\n]*")
 HOLDER = re.compile(r"process \d+ \([^)]*\)")
 LOCK_SECONDS = 300

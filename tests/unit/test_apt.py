@@ -24,6 +24,11 @@ BIONIC = (
 )
 LISTS = "Failed to lock apt for exclusive operation: Failed to lock directory /var/lib/apt/lists/"
 SPANISH = "'/usr/bin/apt-get' failed: E: No se pudo bloquear /var/lib/dpkg/lock-frontend - open (11)"
+FILE = {
+    "msg": "dpkg --force-confdef -i /a.deb failed",
+    "stderr": "dpkg: error: dpkg frontend lock was locked by another process with pid 9\nNote: removing the lock file "
+    "is always wrong, can damage the locked area\nand the entire system.\n",
+}
 BROKEN = "'/usr/bin/apt-get install 'liblockfile1'' failed: E: Failed to fetch http://a/b.deb  404  Not Found\n"
 
 
@@ -56,7 +61,7 @@ def fixture_install(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("reason", [DPKG, BIONIC, LISTS, SPANISH])
+@pytest.mark.parametrize("reason", [DPKG, BIONIC, LISTS, SPANISH, FILE])
 def test_installation_waits_for_the_lock_and_says_so(install, reason):
     result, lines, calls = install([reason] * 7 + [None])
     assert result == {"changed": True} and len(calls) == 8
