@@ -40,7 +40,7 @@ SWAP = """
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 systemctl stop asterisk
-cp -a /etc/asterisk /root/asterisk
+cp -a /etc/asterisk /var/tmp/asterisk
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
 apt-get update -qq
@@ -49,7 +49,7 @@ apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confol
   $(printf "asterisk%s=$version " '' -config -modules -voicemail) > /dev/null
 rm /usr/sbin/policy-rc.d
 rm -rf /etc/asterisk
-mv /root/asterisk /etc/asterisk
+mv /var/tmp/asterisk /etc/asterisk
 modules=$(dpkg -L asterisk-modules | grep '/chan_pjsip.so')
 sed -i "s,^astmoddir.*,astmoddir => ${modules%/*},; s,^astdatadir.*,astdatadir => /usr/share/asterisk," \
   /etc/asterisk/asterisk.conf
