@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import rendering
 import yaml
@@ -132,6 +134,32 @@ def test_lists_of_users_are_dropped_only_for_another_list(described, dropped, tm
     known = rendering.variables(rendering.FACTS["Debian 12"], {"sshd_allow_users": described}, tmp_path, "sshd")
     known["__sshd_key_sources"] = {"stdout_lines": ["allowgroups ssh", "denyusers ana", "allowtcpforwarding yes"]}
     assert len(rendering.evaluate("{{ __sshd_dropped_users }}", known)) == dropped
+
+
+# OpenSSH of each platform, and the release that first knew a keyword or an algorithm of the role's.
+OPENSSH = {"Ubuntu 18": 7.6, "Ubuntu 20": 8.2, "Debian 11": 8.4, "Ubuntu 22": 8.9, "Debian 12": 9.2, "Ubuntu 24": 9.6}
+FIRST_KNOWN = {
+    "rsa-sha2-256-cert-v01@openssh.com": 7.8,
+    "rsa-sha2-512-cert-v01@openssh.com": 7.8,
+    "CASignatureAlgorithms": 7.9,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 8.2,
+    "sk-ssh-ed25519@openssh.com": 8.2,
+    "sk-ssh-ed25519-cert-v01@openssh.com": 8.2,
+    "PubkeyAcceptedAlgorithms": 8.5,
+    "sntrup761x25519-sha512@openssh.com": 8.5,
+    "RequiredRSASize": 9.1,
+}
+
+
+@pytest.mark.parametrize("platform", OPENSSH)
+def test_sshd_config_has_exactly_what_its_openssh_knows(platform, tmp_path):
+    distribution, release = platform.split()
+    facts = {**rendering.FACTS["Debian 12"], "distribution": distribution, "distribution_major_version": release}
+    known = rendering.variables(facts, {}, tmp_path, "sshd")
+    words = re.split(r"[\s,]", rendering.render(rendering.ROLES / "sshd/templates/etc/ssh/sshd_config.j2", known))
+    assert {word for word in FIRST_KNOWN if word in words} == {
+        word for word, since in FIRST_KNOWN.items() if since <= OPENSSH[platform]
+    }
 
 
 def test_lists_that_are_written_as_text_are_parsed():
