@@ -19,18 +19,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import bench_host
+import bench_sipp
 from shell import log, run
 
 import inventory
 import lab
 
-SCENARIOS = bench_host.ROOT / "tests/sipp"
 CALLER, CALLEE = "6001", "6002"
 PHONES = [str(number) for number in range(10000, 11000)]
 AGENTS = PHONES[:200]  # each takes one call at a time
 QUEUE, JOIN = "8001", "7001"
-PORTS = {CALLER: 25060, CALLEE: 25062, "agents": 25064, "phones": 25066}
-RTP_PORT = 25068
 FAILED = 0.01
 STEP = 1.25
 STEP_SECONDS = 8
@@ -130,14 +128,14 @@ class Load:
     def __init__(self, directory: pathlib.Path, info: dict[str, Any], work: pathlib.Path) -> None:
         self.info, self.work = info, work
         self.name, _, _ = inventory.read(directory)
-        self.udp = [f"{info['host']}:{info['sip']['udp']}"]
+        self.udp = bench_sipp.udp(info)
         passwords = directory / "secrets" / self.name
         login = "[authentication username={} password={}]"
         lines = [f"{n};{login.format(n, (passwords / f'phone_{n}').read_text().strip())}" for n in PHONES]
         (work / "phones.csv").write_text("\n".join(["SEQUENTIAL", *lines, ""]))
         # Of the phones in the file, not of one.
         for scenario in ("register", "dial"):
-            text = (SCENARIOS / f"{scenario}.xml").read_text().replace("[caller]", "[field0]")
+            text = (bench_sipp.SCENARIOS / f"{scenario}.xml").read_text().replace("[caller]", "[field0]")
             text = text.replace("[authentication]", "[field1]")
             text = text.replace("[service]", "[field0]") if scenario == "register" else text
             (work / f"{scenario}.xml").write_text(text)
@@ -149,9 +147,7 @@ class Load:
 
     def sipp(self, target: list[str], scenario: pathlib.Path, port: str, *more: str) -> list[str]:
         """The command line of SIPp."""
-        keys = ["-key", "rtp_port", str(RTP_PORT), "-key", "display", "", "-key", "expires", "3600"]
-        words = ["sipp", *target, "-sf", str(scenario), "-nostdin", "-aa", "-p", str(PORTS[port]), *keys]
-        return [*words, *more]
+        return bench_sipp.words(target, scenario, port, "-key", "display", "", "-key", "expires", "3600", *more)
 
     def counted(self, command: list[str], count: int, rate: int) -> tuple[int, int]:
         """Run SIPp with so many calls at a rate; how many they were, and how many of them failed."""
@@ -177,15 +173,11 @@ class Load:
         """Registrations at a rate."""
         return self.register(rate * STEP_SECONDS, rate)
 
-    def of(self, phone: str) -> list[str]:
-        """SIPp's words for a phone of the lab."""
-        return ["-au", phone, "-ap", self.info["phones"][phone]["password"]]
-
     def calls(self, kind: str, target: list[str], rate: int) -> tuple[int, int]:
         """Calls of a second at a rate; one has failed that either side has not had to its end."""
         before = self.successful(self.work / "answers.csv")
-        words = [*self.of(CALLER), "-s", KINDS[kind], "-key", "caller", CALLER, "-d", "1000"]
-        command = self.sipp(target, SCENARIOS / "uac.xml", CALLER, *words)
+        words = [*bench_sipp.login(self.info, CALLER), "-s", KINDS[kind], "-key", "caller", CALLER, "-d", "1000"]
+        command = self.sipp(target, bench_sipp.SCENARIOS / "uac.xml", CALLER, *words)
         count, lost = self.counted(command, rate * STEP_SECONDS, rate)
         time.sleep(2)  # SIPp writes its numbers every second
         return count, max(lost, count - (self.successful(self.work / "answers.csv") - before))
@@ -197,14 +189,14 @@ class Load:
         statistics = self.work / "answers.csv"
         statistics.unlink(missing_ok=True)
         words = ["-d", "0", "-trace_stat", "-stf", str(statistics), "-fd", "1"]
-        answer = self.sipp(self.udp, SCENARIOS / "answer.xml", port, *words)
+        answer = self.sipp(self.udp, bench_sipp.SCENARIOS / "answer.xml", port, *words)
         if kind == "queue":
             file = ["-inf", str(self.work / "phones.csv")]
             self.counted(self.sipp(self.udp, self.work / "register.xml", port, *file), len(AGENTS), 50)
             join = self.sipp(self.udp, self.work / "dial.xml", port, *file, "-s", JOIN)
             self.counted(join, len(AGENTS), 20)
         else:
-            run([*self.sipp(self.udp, SCENARIOS / "register.xml", port, *self.of(CALLEE), "-s", CALLEE), "-m", "1"])
+            bench_sipp.register(self.info, CALLEE, 3600)
         with subprocess.Popen(
             answer, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as answering:

@@ -17,7 +17,7 @@ from playbook import play
 from sipp import within
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
-import bench_calls  # noqa: E402
+import bench_sipp  # noqa: E402
 
 POSTGRESQL = "'postgresql@*-main.service'"
 SECONDS = 1  # of each call
@@ -55,14 +55,14 @@ def calls(lab, on_lab):
     """A function that places calls at a steady rate, and one that counts their records: rows, and distinct calls."""
 
     def place(count: int, rate: int = 10) -> subprocess.Popen:
-        bench_calls.sipp(lab, "6002", "register", "-key", "expires", "300", "-m", "1")
+        bench_sipp.register(lab, "6002", 300)
         limit = count // rate + SECONDS + 60
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        answer = bench_calls.command(lab, "6002", "answer", "-m", str(2 * count), "-d", "100", "-timeout", f"{limit}s")
+        answer = bench_sipp.command(lab, "6002", "answer", "-m", str(2 * count), "-d", "100", "-timeout", f"{limit}s")
         dial = ["-key", "caller", "6001", "-m", str(count), "-l", str(count), "-r", str(rate)]
         dial += ["-d", str(SECONDS * 1000), "-timeout", f"{limit}s", "-timeout_error"]
         started.append(subprocess.Popen(answer, **quiet))
-        started.append(subprocess.Popen(bench_calls.command(lab, "6001", "uac", *dial, service="6002"), **quiet))
+        started.append(subprocess.Popen(bench_sipp.command(lab, "6001", "uac", *dial, service="6002"), **quiet))
         return started[-1]
 
     def found() -> tuple[int, int]:

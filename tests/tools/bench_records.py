@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / path) for path in ("collections", "lab", "tests/site")]
 
 import bench  # noqa: E402
-import bench_calls  # noqa: E402
+import bench_sipp  # noqa: E402
 import test_call_records as site  # noqa: E402
 from bench_events import CALLEE, CALLER, place, telephones  # noqa: E402
 from lab_host import LabHost  # noqa: E402
@@ -49,12 +49,12 @@ def delays(lab: dict, host: LabHost, count: int) -> list[float]:
         f"cat > /var/tmp/watch-records.py <<'END'\n{site.WATCH}\nEND\ngpasswd --add postgres labredes-cdr >/dev/null"
     )
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    bench_calls.sipp(lab, CALLEE, "register", "-key", "expires", "300", "-m", "1")
-    answer = bench_calls.command(lab, CALLEE, "answer", "-m", str(2 * count), "-d", "100", "-timeout", "300s")
+    bench_sipp.register(lab, CALLEE, 300)
+    answer = bench_sipp.command(lab, CALLEE, "answer", "-m", str(2 * count), "-d", "100", "-timeout", "300s")
     dial = ["-key", "caller", CALLER, "-m", str(count), "-l", str(count), "-r", "10", "-d", "1000", "-timeout", "300s"]
     try:
         with subprocess.Popen(answer, **quiet) as answering:
-            calling = subprocess.Popen(bench_calls.command(lab, CALLER, "uac", *dial, service=CALLEE), **quiet)
+            calling = subprocess.Popen(bench_sipp.command(lab, CALLER, "uac", *dial, service=CALLEE), **quiet)
             watch = f"cd / && sudo -u postgres python3 /var/tmp/watch-records.py {count // 10 + 6}"
             watched = host.run(watch, seconds=count // 10 + 60)
             assert calling.wait(timeout=120) == 0, "a call has failed"
