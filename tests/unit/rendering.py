@@ -53,6 +53,13 @@ FACTS["Ubuntu 18.04"] = {
     "python_version": "3.6.9",
     "all_ipv6_addresses": [],
 }
+FACTS["Ubuntu 20.04"] = {
+    **FACTS["Ubuntu 18.04"],
+    "distribution_version": "20.04",
+    "distribution_major_version": "20",
+    "distribution_release": "focal",
+    "python_version": "3.8.10",
+}
 
 # What playbooks and tasks set before a template is rendered.
 SET_BY_TASKS = {

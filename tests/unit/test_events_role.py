@@ -124,8 +124,9 @@ def test_hash_is_the_same_in_every_run():
     assert one == another != other_seed, "the salt follows from the seed, never from the password"
 
 
-def test_ubuntu_18_has_its_libraries_unpacked(tmp_path):
-    text = unit("Ubuntu 18.04", tmp_path)
+@pytest.mark.parametrize("system", ["Ubuntu 18.04", "Ubuntu 20.04"])
+def test_old_ubuntu_has_its_libraries_unpacked(system, tmp_path):
+    text = unit(system, tmp_path)
     unpacked = [line.split()[-2] for line in text.splitlines() if " -m zipfile -e " in line]
     assert len(unpacked) == 6 and not [name for name in unpacked if name.endswith("-any.whl")]
     (path,) = (line for line in text.splitlines() if line.startswith("Environment=PYTHONPATH="))
@@ -134,7 +135,7 @@ def test_ubuntu_18_has_its_libraries_unpacked(tmp_path):
     assert "zipfile" not in unit("Debian 12", tmp_path)
 
 
-@pytest.mark.parametrize(("system", "count"), [("Debian 11", 1), ("Ubuntu 18.04", 13)])
+@pytest.mark.parametrize(("system", "count"), [("Debian 11", 1), ("Ubuntu 18.04", 13), ("Ubuntu 20.04", 13)])
 def test_every_library_is_pinned_for_pip(system, count, tmp_path):
     known = rendering.variables(rendering.FACTS[system], {"asterisk_package_cache": str(tmp_path)}, tmp_path, "events")
     lines = rendering.evaluate("{{ __events_requirements }}", known).split("\n")
