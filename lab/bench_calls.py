@@ -99,9 +99,9 @@ def asterisk(directory: pathlib.Path, info: dict[str, Any]) -> dict[str, Any]:
         for kind in KINDS:
             with load.answered(kind), load.reached(kind) as target:
                 before = load.cost()[0]
-                _, lost = load.calls(kind, target, COMPARED_RATE)
-                calls = COMPARED_RATE * STEP_SECONDS - lost
-                figures[f"milliseconds_a_call_{kind}"] = round(1000 * (load.cost()[0] - before) / max(calls, 1), 1)
+                count, lost = load.calls(kind, target, COMPARED_RATE)
+                spent = load.cost()[0] - before
+                figures[f"milliseconds_a_call_{kind}"] = round(1000 * spent / max(count - lost, 1), 1)
                 figures[f"calls_a_second_{kind}"] = most(
                     f"calls, {kind}", 80, functools.partial(load.calls, kind, target)
                 )

@@ -108,7 +108,7 @@ asterisk -V
 def typed(what: str, script: str, directory: pathlib.Path) -> float:
     """Seconds that a script takes on the lab host of `directory`."""
     name = inventory.names(directory)[0]
-    return bench_host.timed(what, ["podman", "exec", name, "bash", "-c", script])
+    return round(bench_host.timed(what, ["podman", "exec", name, "bash", "-c", script]), 1)
 
 
 def rounds_of(count: int, ours: Callable[[], dict[str, Any]], theirs: Callable[[], float]) -> dict[str, list[Any]]:
@@ -124,6 +124,19 @@ def rounds_of(count: int, ours: Callable[[], dict[str, Any]], theirs: Callable[[
     return found
 
 
+def figures_of(found: dict[str, list[Any]], name: str, other: str, limit: float) -> dict[str, Any]:
+    """The figures of the rounds: NAME is ours, NAME_OTHER what it is compared with."""
+    seconds = [one["seconds"] for one in found["ours"]]
+    return {
+        f"{name}_rounds": [seconds, found["theirs"]],
+        f"{name}_seconds": statistics.median(seconds),
+        f"{name}_{other}_seconds": statistics.median(found["theirs"]),
+        f"{name}_ratio": statistics.median(found["ratios"]),
+        f"{name}_ratio_at_most": limit,
+        f"{name}_parts": found["ours"][-1]["parts"],
+    }
+
+
 def cold(count: int, suite: str, chosen: dict[str, Any]) -> dict[str, Any]:
     """With an empty cache, against the shell script."""
     with tempfile.TemporaryDirectory(prefix="labredes-bench-sources-") as temporary:
@@ -137,17 +150,9 @@ def cold(count: int, suite: str, chosen: dict[str, Any]) -> dict[str, Any]:
         def theirs() -> float:
             with bench_host.fresh(suite) as directory:
                 run(["podman", "cp", sources, f"{inventory.names(directory)[0]}:/usr/src/bench"])
-                return round(typed("the shell script", script, directory), 1)
+                return typed("the shell script", script, directory)
 
-        found = rounds_of(count, ours, theirs)
-    return {
-        "cold_rounds": [[one["seconds"] for one in found["ours"]], found["theirs"]],
-        "cold_seconds": statistics.median(one["seconds"] for one in found["ours"]),
-        "cold_script_seconds": statistics.median(found["theirs"]),
-        "cold_ratio": statistics.median(found["ratios"]),
-        "cold_ratio_at_most": 1.1,
-        "cold_parts": found["ours"][-1]["parts"],
-    }
+        return figures_of(rounds_of(count, ours, theirs), "cold", "script", 1.1)
 
 
 def warm(count: int, suite: str) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def warm(count: int, suite: str) -> dict[str, Any]:
 
     def theirs() -> float:
         with bench_host.fresh(suite) as directory:
-            return round(typed("the distribution's packages", DISTRIBUTION, directory), 1)
+            return typed("the distribution's packages", DISTRIBUTION, directory)
 
     ours()  # builds the package unless it is kept
     found = rounds_of(count, ours, theirs)
@@ -169,12 +174,7 @@ def warm(count: int, suite: str) -> dict[str, Any]:
             three = bench_host.site("site.yml on three hosts", directory)["seconds"]
         fleet.append(round((three - one["seconds"]) / 2 / one["seconds"], 3))
     return {
-        "warm_rounds": [[one["seconds"] for one in found["ours"]], found["theirs"]],
-        "warm_seconds": statistics.median(one["seconds"] for one in found["ours"]),
-        "warm_distribution_seconds": statistics.median(found["theirs"]),
-        "warm_ratio": statistics.median(found["ratios"]),
-        "warm_ratio_at_most": 1.5,
-        "warm_parts": found["ours"][-1]["parts"],
+        **figures_of(found, "warm", "distribution", 1.5),
         "further_host_ratio": statistics.median(fleet),
         "further_host_ratio_at_most": 0.25,
     }

@@ -37,4 +37,4 @@ def command(info: dict[str, Any], phone: str, scenario: str, *more: str, service
 
 def register(info: dict[str, Any], phone: str, seconds: int) -> None:
     """Register a phone of the lab for so many seconds; 0 unregisters it."""
-    run([*command(info, phone, "register", "-key", "expires", str(seconds), "-m", "1")], timeout=20)
+    run(command(info, phone, "register", "-key", "expires", str(seconds), "-m", "1"), timeout=20)
