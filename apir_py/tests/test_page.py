@@ -458,6 +458,17 @@ def test_records_are_searched_by_number_and_day(server, open_page):
     expect(page.locator("[name=number]")).to_have_value("934 555-120")
 
 
+def test_text_in_the_form_outlives_a_lost_connection(server, open_page):
+    page = open_page(view="records")
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.fill("[name=number]", "6001")
+    page.fill("[name=from]", "2020-01-31")
+    server.close(1001)
+    expect(page.locator("#banner")).to_contain_text("Sin conexión con el servicio")
+    expect(page.locator("[name=number]")).to_have_value("6001")
+    expect(page.locator("[name=from]")).to_have_value("2020-01-31")
+
+
 def test_records_come_in_pages_and_as_csv(server, open_page):
     page = open_page(view="records")
     page.click("text=Más antiguas")

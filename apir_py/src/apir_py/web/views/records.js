@@ -67,12 +67,13 @@ function Form({ parameters, onAgain }) {
     if (wanted === location.hash) onAgain();
     else location.hash = wanted;
   }
+  // defaultValue: with value, each later rendering (a lost connection is enough) would erase what is being typed.
   return html`<form class="filters" role="search" onSubmit=${submit} ref=${form}>
     <label><span>${t("records.number")}</span>
-      <input name="number" inputmode="tel" autocomplete="off" maxlength="80" value=${parameters.number ?? ""} />
+      <input name="number" inputmode="tel" autocomplete="off" maxlength="80" defaultValue=${parameters.number ?? ""} />
     </label>
-    <label><span>${t("records.from")}</span><input name="from" type="date" value=${parameters.from ?? ""} /></label>
-    <label><span>${t("records.to")}</span><input name="to" type="date" value=${parameters.to ?? ""} /></label>
+    <label><span>${t("records.from")}</span><input name="from" type="date" defaultValue=${parameters.from ?? ""} /></label>
+    <label><span>${t("records.to")}</span><input name="to" type="date" defaultValue=${parameters.to ?? ""} /></label>
     <button type="submit" class="primary">${t("records.search")}</button>
     ${search(parameters) && html`<a class="button" href=${address("records")}>${t("records.clear")}</a>`}
   </form>`;
