@@ -58,10 +58,12 @@ def missed(figures: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run the measurements of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=3, help="how often installations and runs are measured")
     options = parser.parse_args()
     suite = os.environ.get("DISTRIBUTION", "bullseye")
+    if unknown := [part for part in options.parts if part not in PARTS]:
+        parser.error(f"{unknown[0]} is no part: choose from {', '.join(PARTS)}")
     parts = options.parts or PARTS
     figures = measure(parts, options.rounds, suite)
     print(json.dumps(figures, indent=2))
