@@ -81,8 +81,10 @@ def plain_script(chosen: dict[str, Any], sources: pathlib.Path) -> str:
         )
         for archive in sources.glob(f"asterisk-{prefix}-*.tar.gz")
     ]
+    # The one whose name the role computes, that of ncurses, is what libedit-dev depends on.
+    dependencies = [one for one in variables["__asterisk_package_build_dependencies"] if "{{" not in one]
     return PLAIN.format(
-        packages=" ".join([PACKAGES, *variables["__asterisk_package_build_dependencies"]]),
+        packages=" ".join([PACKAGES, *dependencies]),
         tree=tree,
         pjproject=f"pjproject-{entry['pjproject']['version']}.tar.bz2",
         bootstrap="./bootstrap.sh > /dev/null" if entry.get("bootstrap") else "",
