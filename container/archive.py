@@ -65,8 +65,11 @@ def layer(source: pathlib.Path, target: pathlib.Path, epoch: int) -> str:
     ):
         for entry, content in members(exported, epoch):
             written.addfile(entry, io.BytesIO(content) if content is not None else None)
+    digest = hashlib.sha256()
     with target.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write(

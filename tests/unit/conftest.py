@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.common.text.converters import to_bytes
 from ansible.plugins.loader import init_plugin_loader
 
@@ -30,6 +31,8 @@ def run_module(tmp_path, monkeypatch, capsys) -> Callable[..., dict]:
 
     def run(module: ModuleType, check: bool = False, **options: object) -> dict:
         arguments = {"_ansible_check_mode": check, "_ansible_remote_tmp": str(tmp_path), **options}
+        if "inject_invocation" in PASS_VARS:  # since ansible-core 2.21, before which every answer has it
+            arguments["_ansible_inject_invocation"] = True
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)  # since ansible-core 2.19
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
         umask = os.umask(0o022)

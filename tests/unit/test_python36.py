@@ -1,4 +1,7 @@
-"""What runs on a managed host runs on Python 3.6, the Python of Ubuntu 18.04; apir_py on 3.8, its newest."""
+"""What runs on a managed host runs on Python 3.6, the Python of Ubuntu 18.04; apir_py on 3.8, its newest.
+
+What runs on a controller runs on Python 3.10.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ ON_HOSTS = sorted(
     for path in rendering.ROOT.glob(pattern)
 )
 MODULES = "(asyncio|collections|contextlib|os|queue|re|subprocess)"
+ON_CONTROLLERS = sorted({*rendering.ROOT.glob("plugins/**/*.py"), *rendering.ROOT.glob("container/*.py")} - {*ON_HOSTS})
 APIR_PY = sorted(rendering.ROOT.glob("apir_py/src/**/*.py"))
 
 
@@ -38,6 +42,12 @@ def test_apir_py_runs_on_python_38(path):
     verdict = oldest_python(path, "3.8")
     assert verdict.returncode == 0, verdict.stdout
     assert not generic_expressions(path.read_text())
+
+
+@pytest.mark.parametrize("path", ON_CONTROLLERS, ids=lambda path: str(path.relative_to(rendering.ROOT)))
+def test_code_of_controllers_runs_on_python_310(path):
+    verdict = oldest_python(path, "3.10")
+    assert verdict.returncode == 0, verdict.stdout
 
 
 # Vermin takes them for annotations, which nothing evaluates.
