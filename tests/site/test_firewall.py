@@ -322,8 +322,8 @@ print(seen["UDP"], seen["TCP"])
         on_lab("sleep 2; grep -v 'comment \"sip ' /etc/nftables.conf >/etc/nftables.conf.labredes-new")
         on_lab("labredes-firewall apply 3")
         udp, tcp = phone.result().split()
-    # A 0 alone is an answer that came late, as on a busy machine.
-    assert re.fullmatch("(1+0)?1+0{3,}1+(01+)?", udp) and re.match("(1+0)?1+0{3,}", tcp), (udp, tcp)
+    # One 0 or two are answers that came late, as on a busy machine.
+    assert re.fullmatch("(1+00?)*1+0{3,}1+(00?1+)*", udp) and re.match("(1+00?)*1+0{3,}", tcp), (udp, tcp)
 
 
 def test_rules_that_would_close_ssh_are_refused(lab_directory, on_lab):
