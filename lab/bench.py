@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import os
 from typing import Any
 
@@ -20,7 +21,7 @@ import bench_runs
 import upstream
 from shell import LabError, log
 
-BOUNDS = {"_at_most": lambda figure, limit: figure <= limit, "_at_least": lambda figure, limit: figure >= limit}
+BOUNDS = {"_at_most": operator.le, "_at_least": operator.ge}
 PARTS = ["cold", "warm", "runs", "calls"]
 
 
@@ -46,12 +47,16 @@ def measure(parts: list[str], rounds: int, suite: str) -> dict[str, Any]:
 
 
 def missed(figures: dict[str, Any]) -> list[str]:
-    """The names of the figures that miss their limits; NAME_at_most and NAME_at_least are NAME's."""
+    """The names of the figures that miss their limits; NAME_at_most and NAME_at_least are NAME's.
+
+    A figure that could not be measured, or whose limit could not, is missed.
+    """
     return [
         name
         for name, figure in figures.items()
         for bound, holds in BOUNDS.items()
-        if name + bound in figures and not holds(figure, figures[name + bound])
+        if name + bound in figures
+        and (None in (figure, figures[name + bound]) or not holds(figure, figures[name + bound]))
     ]
 
 

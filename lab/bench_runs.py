@@ -33,6 +33,6 @@ def measure(directory: pathlib.Path, count: int) -> dict[str, Any]:
         "no_change_round_trips": idle[-1]["trips"],
         "no_change_parts": idle[-1]["parts"],
         "phone_change_rounds": changes,
-        "phone_change_seconds": statistics.median(changes),
+        "phone_change_seconds": round(statistics.median(changes), 2),
         "phone_change_seconds_at_most": 5,
     }

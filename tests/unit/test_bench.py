@@ -43,6 +43,7 @@ FIGURES = [
         ({"ratio": 1.25, "ratio_at_most": 1.25, "rate": 9.5, "rate_at_least": 9.5, "release": "18.2.0"}, []),
         ({"ratio": 1.26, "ratio_at_most": 1.25, "rate": 9.6, "rate_at_least": 9.5}, ["ratio"]),
         ({"lost": 1, "lost_at_most": 0, "rate": 9.4, "rate_at_least": 9.5}, ["lost", "rate"]),
+        ({"cost": None, "cost_at_most": 9.5, "price": 9.5, "price_at_most": None}, ["cost", "price"]),
     ],
 )
 def test_missed_limit_is_named_and_fails_the_bench(figures, missed, monkeypatch, capsys):
@@ -56,12 +57,33 @@ def test_missed_limit_is_named_and_fails_the_bench(figures, missed, monkeypatch,
     assert json.loads(capsys.readouterr().out) == figures
 
 
-@pytest.mark.parametrize(("bearable", "begin", "found"), [(100, 40, 98), (30, 40, 25), (0, 40, 0), (40, 40, 40)])
-def test_highest_rate_is_found_from_any_beginning(bearable, begin, found):
+@pytest.mark.parametrize(
+    ("bearable", "begin", "found", "restarts"),
+    [(100, 40, 98, 0), (30, 40, 25, 1), (0, 40, 0, 5), (40, 40, 40, 0)],
+)
+def test_highest_rate_is_found_from_any_beginning(bearable, begin, found, restarts):
+    restarted = []
+
     def measured(rate):
         return 100, 0 if rate <= bearable else 2
 
-    assert bench.bench_calls.most("calls", begin, measured) == found
+    assert bench.bench_calls.most("calls", begin, measured, lambda: restarted.append(1)) == found
+    assert len(restarted) == restarts
+
+
+@pytest.mark.parametrize(("lost", "cost"), [(1, 5.0), (2, None)])
+def test_cost_of_a_call_needs_calls_that_succeed(lost, cost):
+    class Load(bench.bench_calls.Load):
+        def __init__(self):
+            self.spent = iter([(10.0, 80.0), (10.495, 80.0)])
+
+        def cost(self):
+            return next(self.spent)
+
+        def calls(self, kind, target, rate):
+            return 100, lost
+
+    assert Load().milliseconds("udp", []) == cost
 
 
 def test_rounds_change_their_order_and_are_compared_by_pairs():
@@ -83,12 +105,14 @@ def test_rounds_change_their_order_and_are_compared_by_pairs():
 @pytest.mark.parametrize("missed", [[], ["warm_ratio"]])
 def test_report_has_each_figure_and_says_what_is_missed(missed, monkeypatch, tmp_path):
     figures = dict.fromkeys(FIGURES, 7)
+    figures["distribution_milliseconds_a_call_udp"] = None
     figures |= {"warm_parts": {"system": 6.0, "pbx": 2.0}, "no_change_parts": {"pbx": 1.5}}
     (tmp_path / "images").mkdir()
     monkeypatch.setattr(bench.bench_report, "DOCS", tmp_path)
     bench.bench_report.write(figures, missed, "bullseye", 3)
     text = (tmp_path / "performance.md").read_text()
     assert "calls a second over UDP | 7 | 7 |" in text and "medians of 3 rounds" in text
+    assert "for a call over UDP | 7 | more than 1 % failed |" in text
     assert ("not reached: warm ratio." in text) == bool(missed)
     bars = ElementTree.parse(tmp_path / "images/performance.svg").findall(".//{*}rect")
     assert [bar.get("width") for bar in bars[-4:]] == ["480.0", "0.0", "160.0", "120.0"]
