@@ -115,7 +115,7 @@ test-roles: tools ## Run the Molecule scenarios of single roles, each on a host 
 	@molecule test --all --exclude default
 
 .PHONY: odd-hosts
-odd-hosts: tools ## Run site.yml on hosts with databases of others, another Asterisk and odd settings
+odd-hosts: tools ## Run site.yml on hosts with databases of others, another Asterisk and odd settings, and from an offline kit
 	@pytest tests/odd_hosts
 
 .PHONY: fleet
