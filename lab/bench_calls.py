@@ -65,7 +65,7 @@ printf '[Service]\\nExecStartPre=\\nExecStartPre=+install -d -o asterisk -g aste
 systemctl daemon-reload
 systemctl start asterisk
 """
-RESTART = "systemctl restart asterisk && asterisk -rx 'core waitfullybooted'"
+RESTART = "systemctl restart asterisk; until asterisk -rx 'core waitfullybooted'; do sleep 0.2; done"
 # Seconds of the processor, of the user and of the kernel; kilobytes of memory.
 COST = """
 read -r user system < <(awk '{ print $14, $15 }' "/proc/$(pidof asterisk)/stat")
