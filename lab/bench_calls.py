@@ -164,7 +164,7 @@ class Load:
         run(["podman", "exec", self.name, "bash", "-c", RESTART], timeout=60)
 
     def milliseconds(self, kind: str, target: list[str]) -> float | None:
-        """Milliseconds of the processor for a call; None if more than 1 % failed, whose cost would count for the rest."""
+        """Milliseconds of the processor for a call; None if more than 1 % failed: that has a cost, too."""
         before = self.cost()[0]
         count, lost = self.calls(kind, target, COMPARED_RATE)
         log(f"cost, {kind}: {COMPARED_RATE} a second, {lost} of {count} failed")
