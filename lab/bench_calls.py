@@ -107,7 +107,8 @@ def asterisk(directory: pathlib.Path, info: dict[str, Any]) -> dict[str, Any]:
     """What the Asterisk that runs reaches."""
     with tempfile.TemporaryDirectory(prefix="labredes-calls-") as temporary:
         load = Load(directory, info, pathlib.Path(temporary))
-        figures: dict[str, Any] = {"megabytes_idle": load.cost()[1]}
+        version = run(["podman", "exec", load.name, "asterisk", "-V"]).stdout.strip()
+        figures: dict[str, Any] = {"version": version, "megabytes_idle": load.cost()[1]}
         load.register(len(PHONES), 100)
         figures["megabytes_1000_phones"] = load.cost()[1]
         figures["registrations_a_second"] = most("registrations", 1000, load.registrations, load.restart)

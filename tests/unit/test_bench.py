@@ -32,6 +32,8 @@ FIGURES = [
     "warm_distribution_seconds",
     "no_change_tasks",
     "no_change_round_trips",
+    "version",
+    "distribution_version",
     *CALLS,
     *(f"distribution_{name}" for name in CALLS),
 ]
