@@ -76,10 +76,11 @@ def test_highest_rate_is_found_from_any_beginning(bearable, begin, found, restar
 def test_cost_of_a_call_needs_calls_that_succeed(lost, cost):
     class Load(bench.bench_calls.Load):
         def __init__(self):
-            self.spent = iter([(10.0, 80.0), (10.495, 80.0)])
+            # Before and after each round: the first and the last cost more.
+            self.seconds = iter([0, 2, 2, 2.495, 3, 3.495, 4, 6])
 
         def cost(self):
-            return next(self.spent)
+            return next(self.seconds), 80.0
 
         def calls(self, kind, target, rate):
             return 100, lost
