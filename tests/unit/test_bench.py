@@ -115,6 +115,6 @@ def test_report_has_each_figure_and_says_what_is_missed(missed, monkeypatch, tmp
     text = (tmp_path / "performance.md").read_text()
     assert "calls a second over UDP | 7 | 7 |" in text and "medians of 3 rounds" in text
     assert "for a call over UDP | 7 | more than 1 % failed |" in text
-    assert ("not reached: warm ratio." in text) == bool(missed)
+    assert ("whose comparison failed: warm ratio." in text) == bool(missed)
     bars = ElementTree.parse(tmp_path / "images/performance.svg").findall(".//{*}rect")
     assert [bar.get("width") for bar in bars[-4:]] == ["480.0", "0.0", "160.0", "120.0"]
