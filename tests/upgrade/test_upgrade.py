@@ -252,10 +252,10 @@ def test_full_disk_leads_back_and_the_next_run_completes(exchange, place, senten
 
 
 STEPS = [
+    ("Copy the package to the host#1:after", "upgrade_asterisk"),
     ("Stop Asterisk when the calls have ended, and hold new ones#1:after", "upgrade_asterisk"),
     ("Keep what the upgrade replaces#2:before", "rollback_asterisk"),
     ("Keep what the upgrade replaces#2:after", "rollback_asterisk"),
-    ("Copy the package to the host#2:after", "upgrade_asterisk"),
     ("Install the package#1:before", "site"),
     ("Install the package#1:after", "rollback_asterisk"),
     ("Write the configuration files#1:after", "upgrade_asterisk"),
