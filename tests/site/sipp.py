@@ -73,11 +73,16 @@ class Talk:
 
 
 def register(account: Account, local_port: int, expires: int = 120) -> Outcome:
-    """Register an account with contact port local_port for `expires` seconds; 0 removes the registration."""
+    """Register an account with contact port local_port for `expires` seconds; 0 removes the registration.
+
+    The exchange sends OPTIONS and NOTIFY to a new contact at once, and again until they are answered. SIPp stays to
+    answer them: a SIPp that later waits at the port for one call would take them for it.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         command = _command(account, "register", account.number, directory, local_port)
-        return _finish(_start([*command, "-key", "expires", str(expires)]), directory, "REGISTER", STEP_SECONDS)
+        command += ["-key", "expires", str(expires), "-d", "300" if expires else "0"]
+        return _finish(_start(command), directory, "REGISTER", STEP_SECONDS)
 
 
 def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Account, int] | None = None) -> Talk:
@@ -90,7 +95,8 @@ def call(account: Account, number: str, seconds: float = 2.0, callee: tuple[Acco
         answerer = Leg(stack, account.host) if callee else None
         if answerer:
             answerer.start(*callee, scenario="uas", service=callee[0].number)
-            _listening(answerer.process, *callee)
+            if not callee[0].relay:  # which waits by itself
+                _listening(answerer.process, *callee)
         # SIPp hangs up a moment after the last frame, so that it can arrive.
         caller.start(
             account,
@@ -495,7 +501,7 @@ def _listening(process: subprocess.Popen, account: Account, port: int) -> None:
     """Wait until SIPp has bound its port, so that a call finds it."""
     deadline = time.monotonic() + STEP_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM if account.relay else socket.SOCK_DGRAM) as probe:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind((local_address(account.host), port))
             except OSError:

@@ -7,13 +7,17 @@ import select
 import socket
 import ssl
 import threading
+import time
+
+SECONDS = 5  # limit for a SIPp that is called to listen
 
 
 class Relay:
     """One TLS connection to an exchange, as a phone keeps it, for one SIPp process after another.
 
     host, port: the exchange; certificate: the only trusted one, in PEM. A SIPp that calls connects to `address`; one
-    that is called listens on `called`, a TCP port of the local address `here`.
+    that is called listens on `called`, a TCP port of the local address `here`; the relay waits until it does, since a
+    message over TCP is not repeated.
     """
 
     def __init__(self, host: str, port: int, certificate: str, here: str):
@@ -81,10 +85,21 @@ class Relay:
             return
         try:
             if not self._sipp:
-                self._switch_to(socket.create_connection((self.here, self.called), timeout=1))
+                self._switch_to(self._call())
             self._sipp.sendall(message)
         except OSError:
             self._switch_to(None)
+
+    def _call(self) -> socket.socket:
+        """Connect to the SIPp that is called."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                return socket.create_connection((self.here, self.called), timeout=1)
+            except ConnectionRefusedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def _from_sipp(self) -> None:
         try:
