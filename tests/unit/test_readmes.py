@@ -64,3 +64,15 @@ def test_every_link_of_the_pages_leads_to_a_file():
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
     assert links
     assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_prose_is_wrapped_at_120_columns():
+    pages = ("*.md", "docs/*.md", "roles/*/README.md")
+    longer = [
+        f"{path.relative_to(rendering.ROOT)}:{number}"
+        for page in pages
+        for path in rendering.ROOT.glob(page)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > 120 and not line.startswith(("|", "    "))
+    ]
+    assert longer == []
