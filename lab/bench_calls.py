@@ -3,7 +3,7 @@
 Both run on the same host with the same configuration, a thousand phones more than the lab has, one after the other, and
 write the same call records. Each kind of call begins with a restarted Asterisk, and so does each rate after one that
 failed: an overload outlasts the calls that caused it. SIPp calls from the controller, which shares the processor, and
-no media is sent. SIPp knows no TLS: socat encrypts what it sends.
+no media is sent. SIPp knows no TLS: socat encrypts what it sends, all calls over one connection.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ QUEUE, JOIN = "8001", "7001"
 FAILED = 0.01
 STEP = 1.25
 STEP_SECONDS = 8
-COMPARED_RATE = 20  # at which the cost of a call is compared
+# At which the cost of a call is compared. With more calls on one connection over TLS Asterisk 16 and 18 send records
+# out of order, and the other side closes it: https://github.com/asterisk/asterisk/issues/168.
+COMPARED_RATE = 10
 KINDS = {"udp": CALLEE, "tls": CALLEE, "queue": QUEUE}
 SWAP = """
 set -eu

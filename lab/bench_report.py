@@ -56,6 +56,7 @@ def write(figures: dict[str, Any], missed: list[str], suite: str, rounds: int) -
         figures=figures,
         calls=CALLS,
         phones=len(bench_calls.PHONES),
+        compared_rate=bench_calls.COMPARED_RATE,
         date=datetime.date.today().isoformat(),
         machine=machine(),
         platform=image.RELEASES[suite],
