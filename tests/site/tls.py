@@ -7,7 +7,8 @@ import select
 import socket
 import ssl
 import threading
-import time
+
+from sipp import within
 
 SECONDS = 5  # limit for a SIPp that is called to listen
 
@@ -84,22 +85,18 @@ class Relay:
             self.exchange.sendall(b"SIP/2.0 200 OK\r\n" + b"".join(kept) + b"Content-Length: 0\r\n\r\n")
             return
         try:
-            if not self._sipp:
-                self._switch_to(self._call())
-            self._sipp.sendall(message)
+            if self._sipp or within(SECONDS, self._call):
+                self._sipp.sendall(message)
         except OSError:
             self._switch_to(None)
 
-    def _call(self) -> socket.socket:
-        """Connect to the SIPp that is called."""
-        deadline = time.monotonic() + SECONDS
-        while True:
-            try:
-                return socket.create_connection((self.here, self.called), timeout=1)
-            except ConnectionRefusedError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+    def _call(self) -> bool:
+        """Connect to the SIPp that is called; returns whether it listens."""
+        try:
+            self._switch_to(socket.create_connection((self.here, self.called), timeout=1))
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def _from_sipp(self) -> None:
         try:
