@@ -14,6 +14,9 @@ from ansible_collections.labredes.pbx.plugins.plugin_utils.facts import missing_
 # and dpkg's, of a package in a file, ends with the last.
 LOCKED = re.compile(r"/lock\b|database area is locked|Failed to lock|locked by another process")
 FULL = re.compile(r"[^\n]*No space left on device[^\n]*")
+# Part of the message in any language.
+INTERRUPTED = "dpkg --configure -a"
+COMPLETE = ["env", "DEBIAN_FRONTEND=noninteractive", *INTERRUPTED.split(), "--force-confdef", "--force-confold"]
 HOLDER = re.compile(r"process \d+ \([^)]*\)")
 LOCK_SECONDS = 300
 TRIES = 4
@@ -36,6 +39,7 @@ class ActionModule(ActionBase):
         if names and names <= set(task_vars.get("preflight_packages", [])):
             return result
         host, began, failures, lines = task_vars["inventory_hostname"], time.monotonic(), 0, 0
+        completed = False
         while True:
             answer = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
             if not answer.get("failed"):
@@ -54,6 +58,17 @@ class ActionModule(ActionBase):
                 if waited >= 30 * lines:
                     display.display(f"    {host}: waiting for {holder}, which holds apt's lock ({waited} s)")
                     lines += 1
+            elif INTERRUPTED in reason:
+                if completed:
+                    answer["msg"] = (
+                        f"{host}: an installation was interrupted, and `{INTERRUPTED}` does not complete it; "
+                        "complete it on the host, then run again."
+                    )
+                    return {**result, **answer}
+                display.display(f"    {host}: completing an installation that was interrupted ({INTERRUPTED})")
+                self._execute_module("ansible.builtin.command", module_args={"argv": COMPLETE}, task_vars=task_vars)
+                completed = True
+                continue
             elif "must be installed to use check mode" in reason:
                 answer["msg"] = (
                     f"{host}: check mode needs the package python3-apt on the host; run without --check, which "

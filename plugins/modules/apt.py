@@ -12,6 +12,7 @@ description:
     role preflight sets, has all the packages of O(name).
   - A new VM upgrades itself and holds apt's lock for minutes. This waits up to 5 minutes for the lock, and displays
     which process holds it; C(lock_timeout) of M(ansible.builtin.apt) does not wait before ansible-core 2.19.
+  - Where a former installation was interrupted, as by a power failure, it runs C(dpkg --configure -a) first.
   - After any other failure it tries three times more, with fresh package lists.
   - Fails without facts of the host, as in a play that C(--start-at-task) enters behind its connection.
 options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -29,6 +30,10 @@ FILE = {
     "stderr": "dpkg: error: dpkg frontend lock was locked by another process with pid 9\nNote: removing the lock file "
     "is always wrong, can damage the locked area\nand the entire system.\n",
 }
+INTERRUPTED = (
+    "'/usr/bin/apt-get install 'x'' failed: E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to "
+    "correct the problem. \n"
+)
 BROKEN = "'/usr/bin/apt-get install 'liblockfile1'' failed: E: Failed to fetch http://a/b.deb  404  Not Found\n"
 
 
@@ -47,8 +52,10 @@ def fixture_install(monkeypatch):
         action._task = SimpleNamespace(args=arguments or {"name": ["x"]})
 
         def execute(module, module_args, task_vars):
-            assert module == "ansible.builtin.apt"
             calls.append(dict(module_args))
+            if module == "ansible.builtin.command":
+                return {"rc": 0}
+            assert module == "ansible.builtin.apt"
             reason = next(rest)
             if isinstance(reason, dict):
                 return {"failed": True, **reason}
@@ -81,6 +88,22 @@ def test_failed_download_is_tried_again_with_fresh_lists(install):
     result, lines, calls = install([BROKEN, DPKG, BROKEN, None])
     assert result["changed"] and len(lines) == 1
     assert [call["cache_valid_time"] for call in calls] == [3600, 0, 0, 0]
+
+
+def test_interrupted_installation_is_completed_once(install):
+    result, lines, calls = install([INTERRUPTED, None])
+    assert result == {"changed": True}
+    assert lines == ["    pbx1: completing an installation that was interrupted (dpkg --configure -a)"]
+    assert ["name" in call for call in calls] == [True, False, True] and calls[1]["argv"][-2:] == [
+        "--force-confdef",
+        "--force-confold",
+    ]
+    result, lines, calls = install([INTERRUPTED] * 9)
+    assert result["failed"] and len(calls) == 3 and len(lines) == 1
+    assert result["msg"] == (
+        "pbx1: an installation was interrupted, and `dpkg --configure -a` does not complete it; complete it on the "
+        "host, then run again."
+    )
 
 
 def test_fourth_failure_is_one_sentence(install):
@@ -130,8 +153,8 @@ def test_every_installation_waits_for_the_lock():
     paths = [*rendering.ROLES.glob("*/tasks/**/*.yml"), *(rendering.ROOT / "playbooks").rglob("*.yml")]
     text = {path: path.read_text() for path in paths}
     assert sum("labredes.pbx.apt:" in one for one in text.values()) > 8
-    other = [path for path, one in text.items() if "ansible.builtin.apt:" in one or "builtin.package:" in one]
-    assert [path.name for path in other] == ["packages.yml"]
+    others = re.compile(r"builtin\.(apt|package):|apt-get install|'apt-get', 'install'")
+    assert {path.name for path, one in text.items() if others.search(one)} == {"packages.yml", "packages_start.yml"}
 
 
 def test_check_mode_without_python_apt_says_what_is_missing(install):
