@@ -13,7 +13,7 @@ import tempfile
 from typing import Any
 
 import archive
-import debian
+import debian_mirror
 import definition
 import engine as engines
 import upstream
@@ -52,8 +52,8 @@ class Suite:
 
     def __init__(self, directory: pathlib.Path, suite: str) -> None:
         self.directory, self.suite = directory, suite
-        self.lines = debian.sources(suite)
-        self.settings = [*debian.settings(), 'Acquire::Retries "3";']
+        self.lines = debian_mirror.sources(suite)
+        self.settings = [*debian_mirror.settings(), 'Acquire::Retries "3";']
 
     def base(self, again: bool) -> str:
         """The name of the image of Debian with Python; builds it again, or when there is none of this definition."""

@@ -158,11 +158,11 @@ def files_of(service: str) -> str:
 
 
 def describe(options: argparse.Namespace) -> dict[str, Any]:
-    """What lab/info.yml says of the exchange, with the address of the container and its image."""
+    """What lab/connection_details.yml says of the exchange, with the address of the container and its image."""
     with tempfile.TemporaryDirectory(prefix="labredes-info-") as temporary:
         answer = pathlib.Path(temporary) / "info.json"
         output = lab.ansible(
-            *(options.dir, ROOT / "lab" / "info.yml", "-e", f"lab_info_file={answer}"),
+            *(options.dir, ROOT / "lab" / "connection_details.yml", "-e", f"lab_info_file={answer}"),
             *("-e", f"ansible_host={address('8888/tcp')}", "-e", "ansible_connection=local"),
             quiet=True,
         )

@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import tempfile
 
-import debian
+import debian_mirror
 from shell import CACHE, LabError, lock, log, run
 
 RELEASES = {"bullseye": "Debian 11", "bookworm": "Debian 12", "trixie": "Debian 13"}
@@ -59,8 +59,8 @@ mv "$root/etc/apt/sources.list.d/0000sources.list" "$root/etc/apt/sources.list"
 
 def image(suite: str) -> str:
     """The name of the image for a suite; builds it when there is none of exactly this definition."""
-    lines = debian.sources(suite)
-    settings = [*debian.settings(), 'Acquire::Retries "3";']
+    lines = debian_mirror.sources(suite)
+    settings = [*debian_mirror.settings(), 'Acquire::Retries "3";']
     definition = "\n".join([suite, *PACKAGES, SETUP, *lines, *settings])
     name = f"{REPOSITORY}:{suite}-{hashlib.sha256(definition.encode()).hexdigest()[:12]}"
     with lock(CACHE / "image.lock", "building the image"):

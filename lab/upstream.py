@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import debian
+import debian_mirror
 from shell import CACHE, LabError, lock, log, run
 
 GIT = "https://github.com/asterisk/asterisk"
@@ -88,7 +88,7 @@ def from_debian() -> tuple[str, dict[str, Any], pathlib.Path]:
 def fill() -> pathlib.Path:
     """Fetch and repack Debian's sources and sounds: 75 MB, about a minute."""
     log("fetching Debian's source package of Asterisk and its sounds (75 MB, about a minute, once)")
-    suite = debian.Suite("sid")
+    suite = debian_mirror.Suite("sid")
     suite.update()
     full = suite.source_version("asterisk")
     version = re.sub(r"^(?:\d+:)?([0-9.]+).*", r"\1", full)

@@ -206,3 +206,22 @@ def test_weak_secret_is_accepted_where_that_is_allowed():
     assert len(list(strict.problems("pbx_phones", [phone], option, "pbx_phones"))) == 2
     assert not list(weak.problems("pbx_phones", [phone], option, "pbx_phones"))
     assert list(weak.problems("pbx_phones", [{**phone, "password": "x;y", "pin": "1,2"}], option, "pbx_phones"))
+
+
+@pytest.mark.parametrize(
+    ("server", "description", "refused"),
+    [
+        ({}, {}, True),
+        ({"postgresql_allowed_networks": ["192.0.2.0/24"]}, {}, False),
+        ({"postgresql_extra_hba_rules": ["hostssl all all samenet scram-sha-256"]}, {}, False),
+        ({}, {"labredes_database_host": "127.0.0.1"}, False),
+        ({}, {"labredes_database_server": "pbx1"}, False),
+    ],
+)
+def test_database_host_has_to_let_the_exchange_connect(server, description, refused):
+    inventory = {
+        "groups": {"all": ["pbx1", "db1"], "pbx": ["pbx1"], "databases": ["db1"]},
+        "hostvars": {"pbx1": {}, "db1": {"ansible_host": "192.0.2.30", **server}},
+    }
+    problems = described({**inventory, **description})
+    assert [problem[:60] for problem in problems] == ["db1 keeps the call records of this exchange and lets no othe"] * refused

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "lab"))
-import debian  # noqa: E402  the path has to be set first
+import debian_mirror  # noqa: E402  the path has to be set first
 import manual_installation  # noqa: E402
 from shell import LabError  # noqa: E402
 
@@ -57,9 +57,9 @@ def test_memory_setting_limits_the_host(setting, option):
 
 
 def test_mirror_setting_replaces_that_of_apt(monkeypatch):
-    monkeypatch.setattr(debian, "MIRROR", "http://mirror.example/debian")
-    monkeypatch.setattr(debian, "answers", lambda uri: True)
-    lines = debian.sources("bookworm")
+    monkeypatch.setattr(debian_mirror, "MIRROR", "http://mirror.example/debian")
+    monkeypatch.setattr(debian_mirror, "answers", lambda uri: True)
+    lines = debian_mirror.sources("bookworm")
     assert [line.split()[-3:] for line in lines] == [
         ["http://mirror.example/debian", "bookworm", "main"],
         ["http://mirror.example/debian", "bookworm-updates", "main"],
