@@ -103,7 +103,7 @@ def measure(directory: pathlib.Path) -> dict[str, Any]:
 
 def values() -> str:
     """What the distribution's release writes into the journal; it knows no fields."""
-    defaults = yaml.safe_load((bench_host.ROOT / "roles/labredes/defaults/main/cdr.yml").read_text())
+    defaults = yaml.safe_load((bench_host.ROOT / "roles/labredes/defaults/main/cdr_columns.yml").read_text())
     return ",".join(cdr_journal(defaults["labredes_cdr_columns"])["values"])
 
 

@@ -94,9 +94,13 @@ def describe(directory: pathlib.Path, *first: pathlib.Path) -> dict[str, Any]:
     """The output of lab/connection_details.yml, run after other playbooks if any: {'info': …, 'dial': …}."""
     with tempfile.TemporaryDirectory(prefix="labredes-info-") as temporary:
         answer = pathlib.Path(temporary) / "info.json"
-        output = ansible(directory, *first, ROOT / "lab/connection_details.yml", "-e", f"lab_info_file={answer}", quiet=not first)
+        output = ansible(
+            directory, *first, ROOT / "lab/connection_details.yml", "-e", f"lab_info_file={answer}", quiet=not first
+        )
         if not answer.exists():
-            raise LabError(f"lab/connection_details.yml has nothing to say of the hosts in {directory}/inventory:\n{output}")
+            raise LabError(
+                f"lab/connection_details.yml has nothing to say of the hosts in {directory}/inventory:\n{output}"
+            )
         described = json.loads(answer.read_text())
     _, address, _ = inventory.read(directory)
     ssh = {"port": host.port(address, directory), "user": host.ADMIN, "key_file": f"{directory}/key"}
