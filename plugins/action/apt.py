@@ -59,10 +59,10 @@ class ActionModule(ActionBase):
                     display.display(f"    {host}: waiting for {holder}, which holds apt's lock ({waited} s)")
                     lines += 1
             elif INTERRUPTED in reason:
-                if completed:
+                if completed or self._task.check_mode:
                     answer["msg"] = (
-                        f"{host}: an installation was interrupted, and `{INTERRUPTED}` does not complete it; "
-                        "complete it on the host, then run again."
+                        f"{host}: an installation of packages was interrupted; complete it on the host with "
+                        f"`{INTERRUPTED}`, then run again."
                     )
                     return {**result, **answer}
                 display.display(f"    {host}: completing an installation that was interrupted ({INTERRUPTED})")

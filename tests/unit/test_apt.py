@@ -42,14 +42,14 @@ def fixture_install(monkeypatch):
     """A function from apt's failures, None for a success, to the result, the displayed lines and the calls."""
     monkeypatch.setattr(apt.ActionBase, "run", lambda *_words: {})
 
-    def run(answers, facts=rendering.FACTS["Debian 12"], **arguments):
+    def run(answers, facts=rendering.FACTS["Debian 12"], check_mode=False, **arguments):
         now, lines, calls, rest = [0], [], [], iter(answers)
         monkeypatch.setattr(
             apt, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda more: now.__setitem__(0, now[0] + more))
         )
         monkeypatch.setattr(apt, "display", SimpleNamespace(display=lines.append))
         action = apt.ActionModule.__new__(apt.ActionModule)
-        action._task = SimpleNamespace(args=arguments or {"name": ["x"]})
+        action._task = SimpleNamespace(args=arguments or {"name": ["x"]}, check_mode=check_mode)
 
         def execute(module, module_args, task_vars):
             calls.append(dict(module_args))
@@ -98,11 +98,15 @@ def test_interrupted_installation_is_completed_once(install):
         "--force-confdef",
         "--force-confold",
     ]
-    result, lines, calls = install([INTERRUPTED] * 9)
-    assert result["failed"] and len(calls) == 3 and len(lines) == 1
+
+
+@pytest.mark.parametrize(("check_mode", "count"), [(False, 3), (True, 1)])
+def test_interrupted_installation_that_stays_so_is_one_sentence(install, check_mode, count):
+    result, lines, calls = install([INTERRUPTED] * 9, check_mode=check_mode)
+    assert result["failed"] and len(calls) == count and len(lines) == count // 2
     assert result["msg"] == (
-        "pbx1: an installation was interrupted, and `dpkg --configure -a` does not complete it; complete it on the "
-        "host, then run again."
+        "pbx1: an installation of packages was interrupted; complete it on the host with `dpkg --configure -a`, then "
+        "run again."
     )
 
 
