@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.labredes.pbx.plugins.plugin_utils.facts import missing_facts
+from ansible_collections.labredes.pbx.plugins.plugin_utils.shell import answer_of
 
 # In any language the file's name is part of apt's message; python3-apt's own begins with the words before the last,
 # and dpkg's, of a package in a file, ends with the last.
@@ -18,6 +20,17 @@ FULL = re.compile(r"[^\n]*No space left on device[^\n]*")
 INTERRUPTED = "dpkg --configure -a"
 COMPLETE = ["env", "DEBIAN_FRONTEND=noninteractive", *INTERRUPTED.split(), "--force-confdef", "--force-confold"]
 HOLDER = re.compile(r"process \d+ \([^)]*\)")
+# Waits up to 30 s until all packages in $@ are installed, or until the unit of playbooks/packages.yml has ended.
+AWAIT = """
+for attempt in $(seq 60); do
+  [ $# = 0 ] || printf '%s\\n' "$@" | grep -qvxF "$(dpkg-query --show --showformat='${db:Status-Status} ${Package}\\n' |
+    sed -n 's/^installed //p')" || exit 0
+  [ "$(systemctl is-active labredes-packages 2> /dev/null)" = activating ] || exit 1
+  sleep 0.5
+done
+exit 2
+"""
+INSTALLED, AT_WORK = 0, 2
 LOCK_SECONDS = 300
 TRIES = 4
 PAUSE = 10
@@ -38,7 +51,12 @@ class ActionModule(ActionBase):
         names = {one.strip() for one in names.split(",")} if isinstance(names, str) else set(names)
         if names and names <= set(task_vars.get("preflight_packages", [])):
             return result
-        host, began, failures, lines = task_vars["inventory_hostname"], time.monotonic(), 0, 0
+        host = task_vars["inventory_hostname"]
+        while (code := self._in_background(names)) == AT_WORK:
+            display.display(f"    {host}: waiting for the packages that are being installed")
+        if code == INSTALLED:
+            return result
+        began, failures, lines = time.monotonic(), 0, 0
         completed = False
         while True:
             answer = self._execute_module("ansible.builtin.apt", module_args=arguments, task_vars=task_vars)
@@ -92,3 +110,8 @@ class ActionModule(ActionBase):
                 # A mirror that is being updated lists packages that it does not serve yet.
                 arguments["cache_valid_time"] = 0
             time.sleep(PAUSE)
+
+    def _in_background(self, names):
+        """INSTALLED when the host has all NAMES, AT_WORK while it is still installing packages in the background."""
+        script = ["sh", "-c", AWAIT, "sh", *sorted(names)]
+        return answer_of(self, shlex.join(script))["rc"]

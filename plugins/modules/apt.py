@@ -10,6 +10,8 @@ author: labredes.pbx contributors (@labredes)
 description:
   - Takes every option of M(ansible.builtin.apt) and passes it on. The host is not asked if C(preflight_packages), which
     role preflight sets, has all the packages of O(name).
+  - While the host installs packages in the background, which playbook C(packages.yml) starts, this waits until those of
+    O(name) are there; without O(name), until all are.
   - A new VM upgrades itself and holds apt's lock for minutes. This waits up to 5 minutes for the lock, and displays
     which process holds it; C(lock_timeout) of M(ansible.builtin.apt) does not wait before ansible-core 2.19.
   - Where a former installation was interrupted, as by a power failure, it runs C(dpkg --configure -a) first.

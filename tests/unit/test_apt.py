@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -42,8 +44,9 @@ def fixture_install(monkeypatch):
     """A function from apt's failures, None for a success, to the result, the displayed lines and the calls."""
     monkeypatch.setattr(apt.ActionBase, "run", lambda *_words: {})
 
-    def run(answers, facts=rendering.FACTS["Debian 12"], check_mode=False, **arguments):
-        now, lines, calls, rest = [0], [], [], iter(answers)
+    def run(answers, facts=rendering.FACTS["Debian 12"], check_mode=False, background=(1,), **arguments):
+        now, lines, calls, rest, codes = [0], [], [], iter(answers), iter(background)
+        monkeypatch.setattr(apt, "answer_of", lambda _action, _script: {"rc": next(codes)})
         monkeypatch.setattr(
             apt, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda more: now.__setitem__(0, now[0] + more))
         )
@@ -66,6 +69,40 @@ def fixture_install(monkeypatch):
         return action.run(task_vars=known), lines, calls
 
     return run
+
+
+def test_installation_in_the_background_is_awaited_and_displayed(install):
+    result, lines, calls = install([], background=[2, 2, 0])
+    assert result == {"changed": False} and not calls
+    assert lines == ["    pbx1: waiting for the packages that are being installed"] * 2
+
+
+def test_what_the_background_has_not_installed_is_installed(install):
+    result, lines, calls = install([None], background=[2, 1])
+    assert result == {"changed": True} and len(calls) == len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "installed", "states", "code"),
+    [
+        (["acl"], "acl\nx", "activating", apt.INSTALLED),
+        (["acl", "x"], "acl", "activating", apt.AT_WORK),
+        (["acl", "x"], "acl", "inactive", 1),
+        (["acl", "x.y"], "acl\nx-y", "inactive", 1),
+        ([], "acl", "activating", apt.AT_WORK),
+        ([], "acl", "inactive", 1),
+        (["acl"], "", "", 1),
+    ],
+)
+def test_host_says_whether_the_background_is_at_work(names, installed, states, code, tmp_path):
+    programs = {"dpkg-query": f"echo '{installed}' | sed 's/^/installed /'", "systemctl": f"echo {states}", "sleep": ""}
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    asked = subprocess.run(
+        ["sh", "-c", apt.AWAIT, "sh", *names], env={"PATH": f"{tmp_path}:{os.defpath}"}, check=False
+    )
+    assert asked.returncode == code
 
 
 @pytest.mark.parametrize("reason", [DPKG, BIONIC, LISTS, SPANISH, FILE])
@@ -157,7 +194,7 @@ def test_every_installation_waits_for_the_lock():
     assert sum("labredes.pbx.apt:" in one for one in text.values()) > 8
     others = re.compile(r"builtin\.(apt|package):|apt-get install|'apt-get', 'install'")
     found = sorted(str(path.relative_to(rendering.ROOT)) for path, one in text.items() if others.search(one))
-    assert found == ["playbooks/tasks/packages.yml", "playbooks/tasks/packages_start.yml"]
+    assert found == ["playbooks/tasks/packages.yml"]
 
 
 def test_check_mode_without_python_apt_says_what_is_missing(install):

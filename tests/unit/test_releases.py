@@ -285,16 +285,17 @@ def test_release_notes_are_in_order_and_in_the_documentation():
 
 
 @pytest.mark.parametrize(
-    ("packages", "tags", "whole", "upgraded"),
+    ("packages", "tags", "whole", "upgrade", "upgraded"),
     [
-        ([], ["all"], True, True),
-        (["labredes-asterisk"], ["all"], True, False),
-        (["labredes-asterisk"], ["upgrade"], True, True),
-        (["labredes-asterisk"], ["all"], False, True),
+        ([], ["all"], True, "safe", True),
+        ([], ["all"], True, "none", False),
+        (["labredes-asterisk"], ["all"], True, "safe", False),
+        (["labredes-asterisk"], ["upgrade"], True, "safe", True),
+        (["labredes-asterisk"], ["all"], False, "safe", True),
     ],
-    ids=["new", "exchange", "tag", "playbook"],
+    ids=["new", "lists", "exchange", "tag", "playbook"],
 )
-def test_only_a_new_host_is_upgraded_unasked(packages, tags, whole, upgraded):
+def test_only_a_new_host_is_upgraded_unasked(packages, tags, whole, upgrade, upgraded):
     known = rendering.load(rendering.ROLES / "system/vars/main/packages.yml")
     (task,) = [
         task
@@ -307,5 +308,6 @@ def test_only_a_new_host_is_upgraded_unasked(packages, tags, whole, upgraded):
         if step["import_playbook"] == "upgrade.yml"
     ]
     known.update(preflight_packages=packages, ansible_run_tags=tags, __system_packages=["debsums"])
+    known.update(system_upgrade=upgrade, __system_lists={"start": "2026-11-27 12:00:00"})
     known.update(step["vars"] if whole else {})
-    assert rendering.evaluate("{{ " + task["when"] + " }}", known) is upgraded
+    assert all(rendering.evaluate(f"{{{{ {condition} }}}}", known) for condition in task["when"]) is upgraded
