@@ -99,9 +99,7 @@ def test_host_says_whether_the_background_is_at_work(names, installed, states, c
     for name, script in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    asked = subprocess.run(
-        ["sh", "-c", apt.AWAIT, "sh", *names], env={"PATH": f"{tmp_path}:{os.defpath}"}, check=False
-    )
+    asked = subprocess.run(["sh", "-c", apt.AWAIT, "sh", *names], env={"PATH": f"{tmp_path}:{os.defpath}"}, check=False)
     assert asked.returncode == code
 
 
