@@ -39,7 +39,7 @@ def measure(parts: list[str], rounds: int, suite: str) -> dict[str, Any]:
             if "runs" in parts:
                 figures |= bench_runs.measure(directory, rounds)
             if "calls" in parts:
-                figures |= bench_calls.measure(directory)
+                figures |= bench_calls.measure(directory, suite)
     if {"cold", "warm"} <= set(parts):
         figures["warm_of_cold"] = round(figures["warm_seconds"] / figures["cold_seconds"], 3)
         figures["warm_of_cold_at_most"] = 0.25

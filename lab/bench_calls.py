@@ -1,9 +1,11 @@
-"""Measure calls and registrations a second, and what they cost Asterisk; then the same with the distribution's.
+"""Measure calls and registrations a second, and what calls cost Asterisk: of ours, and of the distribution's.
 
-Both run on the same host with the same configuration, a thousand phones more than the lab has, one after the other, and
-write the same call records. Each kind of call begins with a restarted Asterisk, and so does each rate after one that
-failed: an overload outlasts the calls that caused it. SIPp calls from the controller, which shares the processor, and
-no media is sent. SIPp knows no TLS: socat encrypts what it sends, all calls over one connection.
+Both have equal hosts with the same configuration, a thousand phones more than the lab has, and write the same call
+records; one idles while the other is measured. The speed of a machine varies within minutes, so what a call costs is
+measured by turns and compared in each round; the rates follow, first of ours. Each kind of call begins with a restarted
+Asterisk, and so does each rate after one that failed: an overload outlasts the calls that caused it. SIPp calls from
+the controller, which shares the processor, and no media is sent. SIPp knows no TLS: socat encrypts what it sends, all
+calls of a round over one connection.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ STEP_SECONDS = 8
 # sends the records of their one connection out of order, and the other side closes it. At 10 a second it may fail, too.
 # https://github.com/asterisk/asterisk/issues/168
 COMPARED_RATE = 20
+COMPARED_SECONDS = 5
+ROUNDS = 7
 KINDS = {"udp": CALLEE, "tls": CALLEE, "queue": QUEUE}
 SWAP = """
 set -eu
@@ -78,52 +82,64 @@ awk -v ticks="$((user + system))" -v hertz="$(getconf CLK_TCK)" '/^VmRSS/ { prin
 """
 
 
-def measure(directory: pathlib.Path) -> dict[str, Any]:
-    """Measure on the lab host of `directory`, which has the distribution's Asterisk afterwards."""
-    info = lab.describe(directory)["info"]
+def measure(directory: pathlib.Path, suite: str) -> dict[str, Any]:
+    """Measure on the lab host of `directory`, and on another one with the distribution's Asterisk."""
+    with (
+        bench_host.fresh(suite, name=f"{bench_host.NAME}-distribution") as other,
+        tempfile.TemporaryDirectory(prefix="labredes-calls-") as temporary,
+    ):
+        ours = prepared(directory, pathlib.Path(temporary) / "ours", "--tags", "pbx")
+        theirs = prepared(other, pathlib.Path(temporary) / "theirs")
+        log("installing the distribution's Asterisk in place of this one")
+        run(["podman", "exec", theirs.name, "bash", "-c", SWAP, "swap", values()], timeout=300)
+        figures: dict[str, Any] = {}
+        for load, prefix in ((ours, ""), (theirs, "distribution_")):
+            figures |= {f"{prefix}{name}": figure for name, figure in load.idle().items()}
+        for kind in KINDS:
+            figures |= costs(kind, ours, theirs)
+            rates = [load.calls_a_second(kind) for load in (ours, theirs)]
+            name = f"calls_a_second_{kind}"
+            figures |= {name: rates[0], f"distribution_{name}": rates[1], f"{name}_at_least": rates[1]}
+        return figures
+
+
+def prepared(directory: pathlib.Path, work: pathlib.Path, *arguments: str) -> Load:
+    """The load of a lab host that gets a thousand phones, by a run of site.yml with these arguments."""
     phones = inventory.read(directory)[2]["pbx_phones"]
     more = [{"number": number, "name": f"Phone {number}", "mailbox": False} for number in PHONES]
     described = {
         "pbx_phones": phones + more,
         "pbx_queues": [{"name": "ColaUno", "number": QUEUE, "agents": [], "strategy": "rrmemory"}],
     }
-    bench_host.site("a thousand phones", directory, "--tags", "pbx", "-e", json.dumps(described))
-    ours = asterisk(directory, info)
-    log("installing the distribution's Asterisk in place of this one")
-    run(["podman", "exec", inventory.names(directory)[0], "bash", "-c", SWAP, "swap", values()], timeout=300)
-    theirs = asterisk(directory, info)
-    figures: dict[str, Any] = {}
-    for key, value in ours.items():
-        figures |= {key: value, f"distribution_{key}": theirs[key]}
-    for kind in KINDS:
-        figures[f"calls_a_second_{kind}_at_least"] = theirs[f"calls_a_second_{kind}"]
-        figures[f"milliseconds_a_call_{kind}_at_most"] = theirs[f"milliseconds_a_call_{kind}"]
-    return figures
+    bench_host.site("a thousand phones", directory, *arguments, "-e", json.dumps(described))
+    work.mkdir()
+    return Load(directory, lab.describe(directory)["info"], work)
+
+
+def costs(kind: str, ours: Load, theirs: Load) -> dict[str, Any]:
+    """What a call costs both, by turns after a round that warms up; None where calls failed.
+
+    Ours may cost no more, by the median of the ratios: within a round the speed of the machine hardly varies.
+    """
+    for load in (ours, theirs):
+        load.begin(kind)
+    rounds = bench_host.in_turns(1 + ROUNDS, lambda: ours.milliseconds(kind), lambda: theirs.milliseconds(kind))
+    our, their = (None if None in measured else measured[1:] for measured in rounds)
+    ratios = our and their and [round(one / other, 3) for one, other in zip(our, their, strict=True)]
+    name = f"milliseconds_a_call_{kind}"
+    return {
+        f"{name}_rounds": rounds,
+        name: our and statistics.median(our),
+        f"distribution_{name}": their and statistics.median(their),
+        f"{name}_ratio": ratios and statistics.median(ratios),
+        f"{name}_ratio_at_most": 1.0,
+    }
 
 
 def values() -> str:
     """What the distribution's release writes into the journal; it knows no fields."""
     defaults = yaml.safe_load((bench_host.ROOT / "roles/labredes/defaults/main/cdr_columns.yml").read_text())
     return ",".join(cdr_journal(defaults["labredes_cdr_columns"])["values"])
-
-
-def asterisk(directory: pathlib.Path, info: dict[str, Any]) -> dict[str, Any]:
-    """What the Asterisk that runs reaches."""
-    with tempfile.TemporaryDirectory(prefix="labredes-calls-") as temporary:
-        load = Load(directory, info, pathlib.Path(temporary))
-        version = run(["podman", "exec", load.name, "asterisk", "-V"]).stdout.strip()
-        figures: dict[str, Any] = {"version": version, "megabytes_idle": load.cost()[1]}
-        load.register(len(PHONES), 100)
-        figures["megabytes_1000_phones"] = load.cost()[1]
-        figures["registrations_a_second"] = most("registrations", 1000, load.registrations, load.restart)
-        for kind in KINDS:
-            load.restart()
-            with load.answered(kind), load.reached(kind) as target:
-                figures[f"milliseconds_a_call_{kind}"] = load.milliseconds(kind, target)
-                figures[f"calls_a_second_{kind}"] = most(
-                    f"calls, {kind}", 80, functools.partial(load.calls, kind, target), load.restart
-                )
-    return figures
 
 
 def most(what: str, rate: int, measured: Callable[[int], tuple[int, int]], restart: Callable[[], None]) -> int:
@@ -149,6 +165,7 @@ class Load:
         self.name, _, _ = inventory.read(directory)
         self.udp = bench_sipp.udp(info)
         passwords = directory / "secrets" / self.name
+        self.failing: set[str] = set()
         login = "[authentication username={} password={}]"
         lines = [f"{n};{login.format(n, (passwords / f'phone_{n}').read_text().strip())}" for n in PHONES]
         (work / "phones.csv").write_text("\n".join(["SEQUENTIAL", *lines, ""]))
@@ -168,20 +185,35 @@ class Load:
         """Restart Asterisk; the phones stay registered."""
         run(["podman", "exec", self.name, "bash", "-c", RESTART], timeout=60)
 
-    def milliseconds(self, kind: str, target: list[str]) -> float | None:
-        """Milliseconds of the processor for a call, the median of three rounds after one that warms up.
+    def idle(self) -> dict[str, Any]:
+        """What Asterisk takes up without calls, and the registrations it can take; leaves the phones registered."""
+        self.restart()
+        version = run(["podman", "exec", self.name, "asterisk", "-V"]).stdout.strip()
+        figures: dict[str, Any] = {"version": version, "megabytes_idle": self.cost()[1]}
+        self.register(len(PHONES), 100)
+        figures["megabytes_1000_phones"] = self.cost()[1]
+        rate = most(f"{self.name}, registrations", 2000, self.registrations, self.restart)
+        return {**figures, "registrations_a_second": rate}
 
-        None if more than 1 % of the calls of a round failed, since these have a cost, too.
+    def milliseconds(self, kind: str) -> float | None:
+        """Milliseconds of the processor for a call, with all else that Asterisk does meanwhile.
+
+        None if more than 1 % of the calls of this round or an earlier one failed, since these have a cost, too.
         """
-        costs = []
-        for _ in range(4):
-            before = self.cost()[0]
-            count, lost = self.calls(kind, target, COMPARED_RATE)
-            log(f"cost, {kind}: {COMPARED_RATE} a second, {lost} of {count} failed")
-            if lost > FAILED * count:
-                return None
-            costs.append(1000 * (self.cost()[0] - before) / (count - lost))
-        return round(statistics.median(costs[1:]), 1)
+        if kind in self.failing:
+            return None
+        before = self.cost()[0]
+        count, lost = self.calls(kind, COMPARED_RATE, COMPARED_SECONDS)
+        cost = round(1000 * (self.cost()[0] - before) / max(count - lost, 1), 1)
+        log(f"{self.name}, cost, {kind}: {cost} ms, {lost} of {count} failed")
+        if lost > FAILED * count:
+            self.failing.add(kind)
+            return None
+        return cost
+
+    def calls_a_second(self, kind: str) -> int:
+        """The highest rate of calls."""
+        return most(f"{self.name}, calls, {kind}", 80, functools.partial(self.calls, kind), self.restart)
 
     def sipp(self, target: list[str], scenario: pathlib.Path, port: str, *more: str) -> list[str]:
         """The command line of SIPp."""
@@ -211,36 +243,40 @@ class Load:
         """Registrations at a rate."""
         return self.register(rate * STEP_SECONDS, rate)
 
-    def calls(self, kind: str, target: list[str], rate: int) -> tuple[int, int]:
+    def calls(self, kind: str, rate: int, seconds: int = STEP_SECONDS) -> tuple[int, int]:
         """Calls of a second at a rate; one has failed that either side has not had to its end."""
-        before = self.successful(self.work / "answers.csv")
         words = [*bench_sipp.login(self.info, CALLER), "-s", KINDS[kind], "-key", "caller", CALLER, "-d", "1000"]
-        command = self.sipp(target, bench_sipp.SCENARIOS / "uac.xml", CALLER, *words)
-        count, lost = self.counted(command, rate * STEP_SECONDS, rate)
-        time.sleep(2)  # SIPp writes its numbers every second
-        return count, max(lost, count - (self.successful(self.work / "answers.csv") - before))
+        with self.answered(kind) as answers, self.reached(kind) as target:
+            command = self.sipp(target, bench_sipp.SCENARIOS / "uac.xml", CALLER, *words)
+            count, lost = self.counted(command, rate * seconds, rate)
+            time.sleep(2)  # SIPp writes its numbers every second
+            return count, max(lost, count - self.successful(answers))
 
-    @contextlib.contextmanager
-    def answered(self, kind: str) -> Iterator[None]:
-        """A phone that answers every call; for the queue, the agents."""
-        port = "agents" if kind == "queue" else CALLEE
-        statistics = self.work / "answers.csv"
-        statistics.unlink(missing_ok=True)
-        words = ["-d", "0", "-trace_stat", "-stf", str(statistics), "-fd", "1"]
-        answer = self.sipp(self.udp, bench_sipp.SCENARIOS / "answer.xml", port, *words)
+    def begin(self, kind: str) -> None:
+        """Restart Asterisk and register the phone that answers; for the queue, let its agents join."""
+        self.restart()
         if kind == "queue":
             file = ["-inf", str(self.work / "phones.csv")]
-            self.counted(self.sipp(self.udp, self.work / "register.xml", port, *file), len(AGENTS), 50)
-            join = self.sipp(self.udp, self.work / "dial.xml", port, *file, "-s", JOIN)
+            self.counted(self.sipp(self.udp, self.work / "register.xml", "agents", *file), len(AGENTS), 50)
+            join = self.sipp(self.udp, self.work / "dial.xml", "agents", *file, "-s", JOIN)
             self.counted(join, len(AGENTS), 20)
         else:
             bench_sipp.register(self.info, CALLEE, 3600)
+
+    @contextlib.contextmanager
+    def answered(self, kind: str) -> Iterator[pathlib.Path]:
+        """A phone that answers every call, or all agents of the queue; gives the file of its numbers."""
+        numbers = self.work / "answers.csv"
+        numbers.unlink(missing_ok=True)
+        port = "agents" if kind == "queue" else CALLEE
+        words = ["-d", "0", "-trace_stat", "-stf", str(numbers), "-fd", "1"]
+        answer = self.sipp(self.udp, bench_sipp.SCENARIOS / "answer.xml", port, *words)
         with subprocess.Popen(
             answer, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as answering:
             try:
-                time.sleep(2)
-                yield
+                time.sleep(0.5)
+                yield numbers
             finally:
                 answering.kill()
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shell import log
@@ -29,11 +29,21 @@ def timed(what: str, command: list[str | pathlib.Path], **options: Any) -> float
     return time.monotonic() - begun
 
 
+def in_turns(count: int, *measured: Callable[[], Any]) -> list[list[Any]]:
+    """What each gives in each round; their order changes with every round."""
+    found: list[list[Any]] = [[] for _ in measured]
+    pairs = list(zip(found, measured, strict=True))
+    for number in range(count):
+        for results, measure in pairs if number % 2 == 0 else reversed(pairs):
+            results.append(measure())
+    return found
+
+
 @contextlib.contextmanager
-def fresh(suite: str, hosts: int = 1) -> Iterator[pathlib.Path]:
+def fresh(suite: str, hosts: int = 1, name: str = NAME) -> Iterator[pathlib.Path]:
     """New lab hosts, without Asterisk; gives their directory, and removes them at the end."""
     with tempfile.TemporaryDirectory(prefix="labredes-bench-") as temporary:
-        words = ["--dir", temporary, "--name", NAME]
+        words = ["--dir", temporary, "--name", name]
         lab.create(lab.parse(["create", *words, "--distribution", suite, "--hosts", str(hosts)]))
         try:
             yield pathlib.Path(temporary)

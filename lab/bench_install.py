@@ -114,16 +114,10 @@ def typed(what: str, script: str, directory: pathlib.Path) -> float:
 
 
 def rounds_of(count: int, ours: Callable[[], dict[str, Any]], theirs: Callable[[], float]) -> dict[str, list[Any]]:
-    """What both took in each round, ours first in every other one, and the ratios of their seconds."""
-    found: dict[str, list[Any]] = {"ours": [], "theirs": []}
-    for number in range(count):
-        order = [("ours", ours), ("theirs", theirs)]
-        for name, measured in order if number % 2 == 0 else reversed(order):
-            found[name].append(measured())
-    found["ratios"] = [
-        round(our["seconds"] / their, 3) for our, their in zip(found["ours"], found["theirs"], strict=True)
-    ]
-    return found
+    """What both took in each round, and the ratios of their seconds."""
+    found = bench_host.in_turns(count, ours, theirs)
+    ratios = [round(our["seconds"] / their, 3) for our, their in zip(*found, strict=True)]
+    return {"ours": found[0], "theirs": found[1], "ratios": ratios}
 
 
 def figures_of(found: dict[str, list[Any]], name: str, other: str, limit: float) -> dict[str, Any]:

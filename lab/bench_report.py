@@ -57,6 +57,7 @@ def write(figures: dict[str, Any], missed: list[str], suite: str, rounds: int) -
         calls=CALLS,
         phones=len(bench_calls.PHONES),
         compared_rate=bench_calls.COMPARED_RATE,
+        compared_rounds=bench_calls.ROUNDS,
         date=datetime.date.today().isoformat(),
         machine=machine(),
         platform=image.RELEASES[suite],

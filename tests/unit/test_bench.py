@@ -36,6 +36,7 @@ FIGURES = [
     "distribution_version",
     *CALLS,
     *(f"distribution_{name}" for name in CALLS),
+    *(f"{name}_ratio{end}" for name in CALLS if "milliseconds" in name for end in ("", "_at_most")),
 ]
 
 
@@ -72,20 +73,34 @@ def test_highest_rate_is_found_from_any_beginning(bearable, begin, found, restar
     assert len(restarted) == restarts
 
 
-@pytest.mark.parametrize(("lost", "cost"), [(1, 5.0), (2, None)])
-def test_cost_of_a_call_needs_calls_that_succeed(lost, cost):
+@pytest.mark.parametrize(
+    ("lost", "cost", "ratio", "rounds"),
+    [([1] * 8, 8.0, 1.25, 8), ([2] * 8, None, None, 1), ([0, 1, 2, 0, 0, 0, 0, 0], None, None, 3)],
+)
+def test_costs_are_compared_by_rounds_of_good_calls(lost, cost, ratio, rounds):
     class Load(bench.bench_calls.Load):
-        def __init__(self):
-            # Before and after each round: the first and the last cost more.
-            self.seconds = iter([0, 2, 2, 2.495, 3, 3.495, 4, 6])
+        def __init__(self, costs, lost):
+            self.name, self.failing, self.begun, self.used = "pbx", set(), [], 0.0
+            self.costs, self.lost = list(costs), list(lost)
+
+        def begin(self, kind):
+            self.begun.append(kind)
 
         def cost(self):
-            return next(self.seconds), 80.0
+            return self.used, 80.0
 
-        def calls(self, kind, target, rate):
+        def calls(self, kind, rate, seconds):
+            lost = self.lost.pop(0)
+            self.used += self.costs.pop(0) * (100 - lost) / 1000
             return 100, lost
 
-    assert Load().milliseconds("udp", []) == cost
+    # The first round warms up; the median of the ratios is not the ratio of the medians.
+    ours, theirs = Load([90, 5, 10, 10, 10, 5, 5, 5], [0] * 8), Load([1, 4, 8, 8, 8, 8, 8, 8], lost)
+    figures = bench.bench_calls.costs("udp", ours, theirs)
+    name = "milliseconds_a_call_udp"
+    assert figures[name] == 5.0 and figures[f"distribution_{name}"] == cost
+    assert figures[f"{name}_ratio"] == ratio
+    assert len(theirs.costs) == 8 - rounds and ours.begun == theirs.begun == ["udp"]
 
 
 def test_rounds_change_their_order_and_are_compared_by_pairs():
@@ -107,14 +122,16 @@ def test_rounds_change_their_order_and_are_compared_by_pairs():
 @pytest.mark.parametrize("missed", [[], ["warm_ratio"]])
 def test_report_has_each_figure_and_says_what_is_missed(missed, monkeypatch, tmp_path):
     figures = dict.fromkeys(FIGURES, 7)
-    figures["distribution_milliseconds_a_call_udp"] = None
+    figures |= dict.fromkeys(["distribution_milliseconds_a_call_udp", "milliseconds_a_call_udp_ratio"])
     figures |= {"warm_parts": {"system": 6.0, "pbx": 2.0}, "no_change_parts": {"pbx": 1.5}}
     (tmp_path / "images").mkdir()
     monkeypatch.setattr(bench.bench_report, "DOCS", tmp_path)
     bench.bench_report.write(figures, missed, "bullseye", 3)
     text = (tmp_path / "performance.md").read_text()
-    assert "calls a second over UDP | 7 | 7 |" in text and "medians of 3 rounds" in text
-    assert "for a call over UDP | 7 | more than 1 % failed |" in text
+    assert "calls a second over UDP | 7 | 7 |  |  |" in text and "medians of 3 rounds" in text
+    assert (
+        "for a call over UDP | 7 | more than 1 % failed |  | 7 |" in text and "into the queue | 7 | 7 | 7 | 7 |" in text
+    )
     assert ("whose comparison failed: warm ratio." in text) == bool(missed)
     bars = ElementTree.parse(tmp_path / "images/performance.svg").findall(".//{*}rect")
     assert [bar.get("width") for bar in bars[-4:]] == ["480.0", "0.0", "160.0", "120.0"]
