@@ -96,8 +96,11 @@ def measure(directory: pathlib.Path, suite: str) -> dict[str, Any]:
         for load, prefix in ((ours, ""), (theirs, "distribution_")):
             figures |= {f"{prefix}{name}": figure for name, figure in load.idle().items()}
         for kind in KINDS:
-            figures |= costs(kind, ours, theirs)
-            rates = [load.calls_a_second(kind) for load in (ours, theirs)]
+            for load in (ours, theirs):
+                load.begin(kind)
+            with ours.answered(kind):
+                figures |= costs(kind, ours, theirs)
+                rates = [load.calls_a_second(kind) for load in (ours, theirs)]
             name = f"calls_a_second_{kind}"
             figures |= {name: rates[0], f"distribution_{name}": rates[1], f"{name}_at_least": rates[1]}
         return figures
@@ -121,8 +124,6 @@ def costs(kind: str, ours: Load, theirs: Load) -> dict[str, Any]:
 
     Ours may cost no more, by the median of the ratios: within a round the speed of the machine hardly varies.
     """
-    for load in (ours, theirs):
-        load.begin(kind)
     rounds = bench_host.in_turns(1 + ROUNDS, lambda: ours.milliseconds(kind), lambda: theirs.milliseconds(kind))
     our, their = (None if None in measured else measured[1:] for measured in rounds)
     ratios = our and their and [round(one / other, 3) for one, other in zip(our, their, strict=True)]
@@ -161,7 +162,7 @@ class Load:
     """SIPp against the Asterisk of a lab host."""
 
     def __init__(self, directory: pathlib.Path, info: dict[str, Any], work: pathlib.Path) -> None:
-        self.info, self.work = info, work
+        self.info, self.work, self.answers = info, work, work.parent / "answers.csv"
         self.name, _, _ = inventory.read(directory)
         self.udp = bench_sipp.udp(info)
         passwords = directory / "secrets" / self.name
@@ -212,8 +213,10 @@ class Load:
         return cost
 
     def calls_a_second(self, kind: str) -> int:
-        """The highest rate of calls."""
-        return most(f"{self.name}, calls, {kind}", 80, functools.partial(self.calls, kind), self.restart)
+        """The highest rate of calls; the overload by which it was found is over."""
+        rate = most(f"{self.name}, calls, {kind}", 80, functools.partial(self.calls, kind), self.restart)
+        self.restart()
+        return rate
 
     def sipp(self, target: list[str], scenario: pathlib.Path, port: str, *more: str) -> list[str]:
         """The command line of SIPp."""
@@ -245,12 +248,13 @@ class Load:
 
     def calls(self, kind: str, rate: int, seconds: int = STEP_SECONDS) -> tuple[int, int]:
         """Calls of a second at a rate; one has failed that either side has not had to its end."""
+        before = self.successful(self.answers)
         words = [*bench_sipp.login(self.info, CALLER), "-s", KINDS[kind], "-key", "caller", CALLER, "-d", "1000"]
-        with self.answered(kind) as answers, self.reached(kind) as target:
+        with self.reached(kind) as target:
             command = self.sipp(target, bench_sipp.SCENARIOS / "uac.xml", CALLER, *words)
             count, lost = self.counted(command, rate * seconds, rate)
-            time.sleep(2)  # SIPp writes its numbers every second
-            return count, max(lost, count - self.successful(answers))
+        time.sleep(2)  # SIPp writes its numbers every second
+        return count, max(lost, count - (self.successful(self.answers) - before))
 
     def begin(self, kind: str) -> None:
         """Restart Asterisk and register the phone that answers; for the queue, let its agents join."""
@@ -264,19 +268,21 @@ class Load:
             bench_sipp.register(self.info, CALLEE, 3600)
 
     @contextlib.contextmanager
-    def answered(self, kind: str) -> Iterator[pathlib.Path]:
-        """A phone that answers every call, or all agents of the queue; gives the file of its numbers."""
-        numbers = self.work / "answers.csv"
-        numbers.unlink(missing_ok=True)
+    def answered(self, kind: str) -> Iterator[None]:
+        """A phone that answers every call, or all agents of the queue, of either exchange.
+
+        It is there all the time: an exchange rings no phone that does not answer its checks.
+        """
+        self.answers.unlink(missing_ok=True)
         port = "agents" if kind == "queue" else CALLEE
-        words = ["-d", "0", "-trace_stat", "-stf", str(numbers), "-fd", "1"]
+        words = ["-d", "0", "-trace_stat", "-stf", str(self.answers), "-fd", "1"]
         answer = self.sipp(self.udp, bench_sipp.SCENARIOS / "answer.xml", port, *words)
         with subprocess.Popen(
             answer, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as answering:
             try:
-                time.sleep(0.5)
-                yield numbers
+                time.sleep(2)
+                yield
             finally:
                 answering.kill()
 
