@@ -9,6 +9,8 @@ HOLD = (
     "import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); "
     "fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(30)"
 )
+
+
 def test_installation_waits_for_the_lock_of_apt(lab_directory, on_lab):
     on_lab("apt-get -qq -y purge debsums", seconds=60)
     on_lab(f'systemd-run --quiet --collect --unit=upgrade-of-the-test python3 -c "{HOLD}"')
