@@ -144,18 +144,21 @@ def values() -> str:
 
 
 def most(what: str, rate: int, measured: Callable[[int], tuple[int, int]], restart: Callable[[], None]) -> int:
-    """The highest rate a second, in steps of a quarter from `rate`, of which no more than 1 % fails."""
+    """The highest rate a second, in steps of a quarter from `rate`, of which no more than 1 % fails.
+
+    Ends with a restart, after the rate that failed.
+    """
     passed = 0
     while True:
         count, lost = measured(rate)
         log(f"{what}: {rate} a second, {lost} of {count} failed")
         if lost <= FAILED * count:
             passed, rate = rate, round(rate * STEP)
-        elif passed or rate <= 1:
+            continue
+        restart()
+        if passed or rate <= 1:
             return passed
-        else:
-            rate = round(rate / 2)
-            restart()
+        rate = round(rate / 2)
 
 
 class Load:
@@ -213,10 +216,8 @@ class Load:
         return cost
 
     def calls_a_second(self, kind: str) -> int:
-        """The highest rate of calls; the overload by which it was found is over."""
-        rate = most(f"{self.name}, calls, {kind}", 80, functools.partial(self.calls, kind), self.restart)
-        self.restart()
-        return rate
+        """The highest rate of calls."""
+        return most(f"{self.name}, calls, {kind}", 80, functools.partial(self.calls, kind), self.restart)
 
     def sipp(self, target: list[str], scenario: pathlib.Path, port: str, *more: str) -> list[str]:
         """The command line of SIPp."""
@@ -257,8 +258,7 @@ class Load:
         return count, max(lost, count - (self.successful(self.answers) - before))
 
     def begin(self, kind: str) -> None:
-        """Restart Asterisk and register the phone that answers; for the queue, let its agents join."""
-        self.restart()
+        """Register the phone that answers; for the queue, let its agents join."""
         if kind == "queue":
             file = ["-inf", str(self.work / "phones.csv")]
             self.counted(self.sipp(self.udp, self.work / "register.xml", "agents", *file), len(AGENTS), 50)

@@ -61,7 +61,7 @@ def test_missed_limit_is_named_and_fails_the_bench(figures, missed, monkeypatch,
 
 
 @pytest.mark.parametrize(
-    ("bearable", "begin", "found", "restarts"), [(100, 40, 98, 0), (30, 40, 25, 1), (0, 40, 0, 5), (40, 40, 40, 0)]
+    ("bearable", "begin", "found", "restarts"), [(100, 40, 98, 1), (30, 40, 25, 2), (0, 40, 0, 6), (40, 40, 40, 1)]
 )
 def test_highest_rate_is_found_from_any_beginning(bearable, begin, found, restarts):
     restarted = []
