@@ -88,7 +88,7 @@ def measure(directory: pathlib.Path, suite: str) -> dict[str, Any]:
         bench_host.fresh(suite, name=f"{bench_host.NAME}-distribution") as other,
         tempfile.TemporaryDirectory(prefix="labredes-calls-") as temporary,
     ):
-        ours = prepared(directory, pathlib.Path(temporary) / "ours", "--tags", "pbx")
+        ours = prepared(directory, pathlib.Path(temporary) / "ours", "--tags", "asterisk,pbx")
         theirs = prepared(other, pathlib.Path(temporary) / "theirs")
         log("installing the distribution's Asterisk in place of this one")
         run(["podman", "exec", theirs.name, "bash", "-c", SWAP, "swap", values()], timeout=300)
@@ -113,6 +113,8 @@ def prepared(directory: pathlib.Path, work: pathlib.Path, *arguments: str) -> Lo
     described = {
         "pbx_phones": phones + more,
         "pbx_queues": [{"name": "ColaUno", "number": QUEUE, "agents": [], "strategy": "rrmemory"}],
+        # Otherwise the ports for media, four for a call, run out before the processor does.
+        "labredes_rtp_end": 29999,
     }
     bench_host.site("a thousand phones", directory, *arguments, "-e", json.dumps(described))
     work.mkdir()
