@@ -29,8 +29,3 @@ def test_interrupted_installation_is_completed(lab_directory, on_lab):
     assert "completing an installation that was interrupted (dpkg --configure -a)" in done.stdout
     states = on_lab("dpkg-query --show --showformat='${db:Status-Status} ' debsums acl; ls /var/lib/dpkg/updates")
     assert states == "installed installed "
-
-
-def test_new_host_installs_its_packages_in_the_background(on_lab):
-    """Otherwise each task installs its own, which takes longer."""
-    assert on_lab("grep -c '^Commandline: apt-get install.* postgresql ' /var/log/apt/history.log") == "1\n"
