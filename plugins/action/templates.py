@@ -86,7 +86,7 @@ class ActionModule(ActionBase):
                 continue
             if reason := missing_facts(task_vars):
                 return {**result, "failed": True, "msg": reason}
-            template = f"{self._task.args.get('source', '.')}/{item['name']}.j2"
+            template = f"{self._task.args.get('source', '.')}/{item.get('template', item['name'])}.j2"
             try:
                 [content] = lookup.run([template], variables, **options)
             except AnsibleError as error:

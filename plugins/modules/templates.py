@@ -23,9 +23,10 @@ options:
   files:
     description:
       - The files. Each has C(name), below O(directory), and may have C(validate), a command that must succeed, with
-        C(%s) for the new file, C(secret), which keeps its content out of the diff, and an owner, group and mode of its
-        own. Other keys are returned as they are. With C(from), a path of the controller, a file is copied as it is, and
-        of a directory every file below it; the diff names them alone. The action adds C(content) or C(base64).
+        C(%s) for the new file, C(secret), which keeps its content out of the diff, C(template), the name of the
+        template where it is not the file's, and an owner, group and mode of its own. Other keys are returned as they
+        are. With C(from), a path of the controller, a file is copied as it is, and of a directory every file below it;
+        the diff names them alone. The action adds C(content) or C(base64).
     type: list
     elements: dict
     required: true

@@ -195,6 +195,7 @@ def play(tmp_path):
             "files": [
                 {"name": "list", "secret": True, "validate": validate},
                 {"name": "plain", "secret": True},
+                {"name": "other", "template": "plain", "secret": True},
                 {"name": "copied", "from": str(tmp_path / "program")},
             ],
             "absent": ["former"],
@@ -221,7 +222,8 @@ def play(tmp_path):
 def test_file_equals_the_rendered_template(play, tmp_path):
     done = play(first="1", second="true")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "list").read_text() == "[1]\n\n" and (tmp_path / "plain").read_text() == "true\n"
+    assert (tmp_path / "list").read_text() == "[1]\n\n"
+    assert (tmp_path / "plain").read_text() == (tmp_path / "other").read_text() == "true\n"
 
 
 def test_files_are_not_written_without_facts(play, tmp_path):
