@@ -19,15 +19,16 @@ SECONDS = 8  # after which the host itself rolls back
 QUICK = {"sshd_rollback_seconds": SECONDS, "firewall_rollback_seconds": SECONDS}
 # Each step of the port move on a new host, and when the run is killed there.
 MOVE = [
-    "Start the rollback timer and apply the rules#1:after",
     "Copy sshd_config and start the rollback timer#1:after",
     "Write sshd_config#1:after",
     "Reload sshd#1:after",
     "Write sshd_config#2:after",
     "Reload sshd#2:after",
     "Confirm the configuration#1:after",
-    "Start the rollback timer and apply the rules#2:after",
+    "Start the rollback timer and apply the rules#1:after",
 ]
+# The same where the firewall is in force already, which opens the new port first and closes the old one last.
+LATER_MOVE = [f"Start the rollback timer and apply the rules#{number}:after" for number in (1, 2)]
 # Of these, where sshd runs another configuration than it has on disk, or one that nothing has proved yet.
 UNPROVED = ["Write sshd_config#1:after", "Write sshd_config#2:after", "Reload sshd#2:after"]
 # The same on a finished host whose description has changed.
@@ -50,16 +51,17 @@ class Administrator:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def ports(self) -> list[int]:
-        """The ports on which a login by key with sudo works; tried again where none does, since a reload takes time."""
+    def login(self, port: int, line: str, **pipes: int) -> subprocess.Popen[bytes]:
+        """A shell line that runs on the host in a session of its own."""
         options = ["BatchMode=yes", "ConnectTimeout=2", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
         command = ["ssh", "-q", "-F", "none", "-i", self.directory / "key", *(f"-o{option}" for option in options)]
+        return subprocess.Popen([*command, "-p", str(port), f"admin@{self.address}", line], **pipes)
+
+    def ports(self) -> list[int]:
+        """The ports on which a login by key with sudo works; tried again where none does, since a reload takes time."""
         open_ports: list[int] = []
         for pause in (0.5, 0):
-            tried = {
-                port: subprocess.Popen([*command, "-p", str(port), f"admin@{self.address}", "sudo -n true"])
-                for port in (22, 3524)
-            }
+            tried = {port: self.login(port, "sudo -n true") for port in (22, 3524)}
             open_ports = [port for port, login in tried.items() if login.wait(30) == 0]
             if open_ports:
                 break
@@ -120,6 +122,31 @@ def test_killed_port_move_keeps_ssh_access(admin, step):
     assert admin.ports(), "locked out after the rollback"
     assert admin.play() == 0, admin.output
     assert admin.ports() == [3524]
+
+
+@pytest.mark.parametrize("step", LATER_MOVE)
+def test_killed_port_move_behind_the_firewall_keeps_ssh_access(admin, step):
+    admin.reset()
+    assert admin.play(labredes_ssh_port=22) == 0, admin.output
+    assert admin.play(killed_at=step, **QUICK) == -signal.SIGKILL, admin.output
+    assert admin.ports(), "locked out at once"
+    admin.wait_for_rollback()
+    assert admin.ports(), "locked out after the rollback"
+    assert admin.play() == 0, admin.output
+    assert admin.ports() == [3524]
+    accepted = [line for line in admin.inside("nft list chain inet labredes input").splitlines() if '"ssh"' in line]
+    assert accepted and all("dport { 3524 } accept" in line for line in accepted)
+
+
+def test_open_session_outlives_the_first_firewall(admin):
+    """One that is idle meanwhile, so that conntrack has seen none of its packets."""
+    admin.reset()
+    session = admin.login(22, "echo open; cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert session.stdout and session.stdout.readline() == b"open\n"
+    assert admin.play() == 0, admin.output
+    assert admin.ports() == [3524]
+    answer, _ = session.communicate(b"still here\n", timeout=10)
+    assert answer == b"still here\n"
 
 
 @pytest.mark.parametrize("step", UNPROVED)
