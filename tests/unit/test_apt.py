@@ -192,7 +192,7 @@ def test_every_installation_waits_for_the_lock():
     assert sum("labredes.pbx.apt:" in one for one in text.values()) > 8
     others = re.compile(r"builtin\.(apt|package):|apt-get install|'apt-get', 'install'")
     found = sorted(str(path.relative_to(rendering.ROOT)) for path, one in text.items() if others.search(one))
-    assert found == ["playbooks/tasks/packages.yml"]
+    assert found == ["playbooks/tasks/background_packages.yml", "playbooks/tasks/packages.yml"]
 
 
 def test_check_mode_without_python_apt_says_what_is_missing(install):
