@@ -141,6 +141,7 @@ def test_killed_port_move_behind_the_firewall_keeps_ssh_access(admin, step):
 def test_open_session_outlives_the_first_firewall(admin):
     """One that is idle meanwhile, so that conntrack has seen none of its packets."""
     admin.reset()
+    assert admin.ports() == [22]
     session = admin.login(22, "echo open; cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert session.stdout and session.stdout.readline() == b"open\n"
     assert admin.play() == 0, admin.output
