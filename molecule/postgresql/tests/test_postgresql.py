@@ -34,18 +34,18 @@ def psql(host, query: str, options: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def converge(lab_directory, ssh_port):
-    """A function that runs the scenario's playbook with other names, and returns its output in one line."""
+    """A function that runs the scenario's playbook with other variables, and returns its output in one line."""
     program = Path(sys.executable).with_name("ansible-playbook")
     command = [program, "molecule/postgresql/converge.yml", "-i", lab_directory / "inventory"]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment = {**inherited, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 
-    def run(**names: str) -> str:
-        given = json.dumps({"ansible_port": ssh_port, **names})
+    def run(refused: bool = False, **variables: object) -> str:
+        given = json.dumps({"ansible_port": ssh_port, **variables})
         done = subprocess.run(
             [*command, "-e", given], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.returncode == 0, done.stdout[-3000:]
+        assert bool(done.returncode) == refused, done.stdout[-3000:]
         return re.sub(r"\s+", " ", done.stdout)
 
     return run
@@ -125,3 +125,22 @@ def test_role_of_another_exchange_keeps_its_login(host, converge):
     finally:
         psql(host, "DROP DATABASE branch")
         psql(host, "DROP ROLE branch")
+
+
+def test_refused_rule_leaves_the_rules_of_others(host, converge):
+    """In the file of a cluster that was not the role's own, with a comment in Latin-1, as older editors write it."""
+    directory = host.check_output("ls -d /etc/postgresql/*/main")
+    look = f"sha256sum {directory}/pg_hba.conf; stat -c '%a %U:%G' {directory}/pg_hba.conf; ls {directory}/conf.d"
+    psql(host, "CREATE DATABASE invoices")
+    try:
+        host.check_output(f"rm {directory}/conf.d/labredes.conf; printf '# Conexi\\363n\\n' >> {directory}/pg_hba.conf")
+        before = host.check_output(look)
+        rule = "hostssl invoices invoices 192.0.2.0/24 scram-sha-256 unknown=1"
+        for _ in range(2):
+            output = converge(refused=True, postgresql_extra_hba_rules=[rule])
+            assert 'unrecognized authentication option name: \\"unknown\\"' in output
+            assert "the former one is restored" in output
+            assert host.check_output(look) == before
+    finally:
+        psql(host, "DROP DATABASE invoices")
+        converge()
