@@ -16,12 +16,12 @@ def fixture_host(tmp_path):
 
     def run(script: str, **programs: str) -> list[str]:
         (tmp_path / "bin").mkdir(exist_ok=True)
-        for name, body in programs.items():
+        for name, body in {"systemctl": "exit 1", **programs}.items():
             program = tmp_path / "bin" / name.replace("_", "-")
             program.write_text(f"#!/bin/sh\n{body}\n")
             program.chmod(0o755)
         text = (FILES / script).read_text()
-        for path in ("/etc/", "/usr/lib/", "/usr/sbin/", "/proc"):
+        for path in ("/etc/", "/usr/lib/", "/usr/sbin/", "/var/lib/", "/proc"):
             text = text.replace(path, f"{tmp_path}{path}")
         done = subprocess.run(
             ["sh", "-c", text.replace("cut -d/ -f3", "sed 's,.*/proc/,,; s,/.*,,'")],
@@ -75,6 +75,27 @@ def test_package_whose_purge_would_delete_data_is_found(host, state, found):
     """Also one that is removed, and whose configuration is still there."""
     query = f"case $* in *labredes*) exit 1 ;; esac; echo -n '{state}'"
     assert host("other_asterisk.sh", dpkg_query=query, id="exit 1", getent="exit 2") == ["purge"] * found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "etc/asterisk",
+        "etc/asterisk.before-labredes",
+        "etc/odbc.ini",
+        "etc/systemd/system/asterisk.service",
+        "usr/lib/asterisk",
+        "usr/lib/asterisk.before-labredes",
+        "var/lib/asterisk",
+    ],
+)
+def test_what_there_is_to_take_over_is_found(host, tmp_path, path):
+    """Also what a killed run has renamed already."""
+    none = {"dpkg_query": "exit 1", "id": "exit 1", "getent": "exit 2"}
+    assert host("other_asterisk.sh", **none) == []
+    assert host("other_asterisk.sh", systemctl="exit 0", **none) == ["left"]
+    (tmp_path / path).mkdir(parents=True)
+    assert host("other_asterisk.sh", **none) == ["left"]
 
 
 def test_files_of_another_asterisk_are_kept_under_new_names(host, tmp_path):
