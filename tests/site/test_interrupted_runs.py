@@ -15,7 +15,7 @@ POINTS = [
         {"queues.conf", "extensions.conf", "pjsip.conf"},
     ),
     (
-        "Write the server's settings",
+        "Write pg_hba.conf and the server's settings",
         "database",
         ["postgresql_extra_hba_rules", "postgresql_listen_addresses"],
         {"pg_hba.conf", "postgresql.conf"},
