@@ -82,6 +82,21 @@ def test_what_the_background_has_not_installed_is_installed(install):
     assert result == {"changed": True} and len(calls) == len(lines) == 1
 
 
+def with_programs(directory, programs, script, *words):
+    """The ended SCRIPT of a shell with the arguments WORDS, which finds the PROGRAMS, names with their scripts."""
+    for name, text in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\n{text}\n")
+        (directory / name).chmod(0o755)
+    return subprocess.run(
+        ["sh", "-c", script, *words],
+        env={"PATH": f"{directory}:{os.defpath}"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("names", "installed", "states", "code"),
     [
@@ -96,11 +111,25 @@ def test_what_the_background_has_not_installed_is_installed(install):
 )
 def test_host_says_whether_the_background_is_at_work(names, installed, states, code, tmp_path):
     programs = {"dpkg-query": f"echo '{installed}' | sed 's/^/installed /'", "systemctl": f"echo {states}", "sleep": ""}
-    for name, script in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
-    asked = subprocess.run(["sh", "-c", apt.AWAIT, "sh", *names], env={"PATH": f"{tmp_path}:{os.defpath}"}, check=False)
-    assert asked.returncode == code
+    assert with_programs(tmp_path, programs, apt.AWAIT, "sh", *names).returncode == code
+
+
+@pytest.mark.parametrize(
+    ("state", "downloaded", "waits"),
+    [("activating", False, True), ("activating", True, False), ("inactive", False, False)],
+)
+def test_firewall_waits_for_the_download(state, downloaded, waits, tmp_path):
+    """It would drop what a connection that is older than the firewall receives."""
+    [play] = rendering.load(rendering.ROOT / "playbooks/harden.yml")
+    before, wait, firewall = [task["name"] for task in play["tasks"]][-4:-1]
+    assert (before, firewall) == ("Set up sshd", "Set up the firewall")
+    [script] = [task["labredes.pbx.look"]["script"] for task in play["tasks"] if task["name"] == wait]
+    file = tmp_path / "downloaded"
+    if downloaded:
+        file.touch()
+    programs = {"systemctl": f"echo {state}", "sleep": f"echo waits; touch {file}"}
+    asked = with_programs(tmp_path, programs, script.replace("/run/labredes-packages/downloaded", str(file)))
+    assert asked.stdout == ("waits\n" if waits else "")
 
 
 @pytest.mark.parametrize("reason", [DPKG, BIONIC, LISTS, SPANISH, FILE])
@@ -192,7 +221,7 @@ def test_every_installation_waits_for_the_lock():
     assert sum("labredes.pbx.apt:" in one for one in text.values()) > 8
     others = re.compile(r"builtin\.(apt|package):|apt-get install|'apt-get', 'install'")
     found = sorted(str(path.relative_to(rendering.ROOT)) for path, one in text.items() if others.search(one))
-    assert found == ["playbooks/tasks/background_packages.yml", "playbooks/tasks/packages.yml"]
+    assert found == ["playbooks/tasks/background_packages.yml"]
 
 
 def test_check_mode_without_python_apt_says_what_is_missing(install):
