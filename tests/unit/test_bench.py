@@ -73,6 +73,19 @@ def test_highest_rate_is_found_from_any_beginning(bearable, begin, found, restar
     assert len(restarted) == restarts
 
 
+@pytest.mark.parametrize(("last", "lost"), [("00:00:03", 0), ("00:00:04", 20)])
+def test_calls_that_begin_late_have_failed(last, lost, tmp_path, monkeypatch):
+    """A rate that SIPp cannot keep up with is not reached, though every call succeeds."""
+    load = bench.bench_calls.Load.__new__(bench.bench_calls.Load)
+    load.work = tmp_path
+    counted = [("00:00:01", 40, 0), ("00:00:02", 80, 40), (last, 100, 80), ("00:00:05", 100, 100)]
+    lines = ["ElapsedTime(C);TotalCallCreated;SuccessfulCall(C)", *(";".join(map(str, row)) for row in counted)]
+    monkeypatch.setattr(
+        bench.bench_calls, "run", lambda *_words, **_: (tmp_path / "callers.csv").write_text("\n".join(lines))
+    )
+    assert load.counted(["sipp"], 100, 50) == (100, lost)
+
+
 @pytest.mark.parametrize(
     ("lost", "cost", "ratio", "rounds"),
     [([1] * 8, 8.0, 1.25, 8), ([2] * 8, None, None, 1), ([0, 1, 2, 0, 0, 0, 0, 0], None, None, 3)],
