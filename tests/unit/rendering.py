@@ -67,7 +67,6 @@ SET_BY_TASKS = {
     "asterisk_deb_version": "1:22.10.1+pbx.0123456789ab",
     "__sshd_ports": [22, 3524],
     "__backup_own_certificate": False,
-    "__labredes_record": {"salt": "0123456789abcdef", "digests": {"phone_6001": ""}},
     "__postgresql_listed": {
         "stdout_lines": [
             "true",

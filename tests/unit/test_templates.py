@@ -39,7 +39,6 @@ UNSIGNED |= {f"/etc/labredes-events/{name}" for name in ("ami_secret", "database
 UNSIGNED |= {"/etc/ssl/labredes/passphrase"}
 # JSON, which has no comments.
 UNSIGNED |= {"/etc/labredes-restic/settings.json", "/etc/labredes-restic/secrets.json"}
-UNSIGNED |= {"/var/lib/labredes/secrets.json"}
 # Keywords that sshd_config may contain more than once.
 REPEATED_BY_SSHD = {"port", "listenaddress", "hostkey", "acceptenv", "match", "subsystem"}
 NOT_IN_OPENSSH_76 = {
@@ -353,7 +352,7 @@ CHECKERS = {
     r"/etc/odbc\.ini": ini,
     r"/etc/labredes-events/service\.ini": ini,
     r"/etc/labredes-events/[a-z_]+": words,
-    r"/(etc/labredes-restic|var/lib/labredes)/[a-z]+\.json": as_json,
+    r"/etc/labredes-restic/[a-z]+\.json": as_json,
     r"/etc/labredes-(cdr|retention)/[a-z]+\.conf": ini,
     r"/etc/labredes-(cdr|retention)/pgpass": pgpass,
     r"/etc/tmpfiles\.d/[a-z-]+\.conf": tmpfiles,
