@@ -27,6 +27,6 @@ def test_participants_hear_each_other_and_announcements(telephones, records):
     second.hang_up()
     # A participant has a record for each one who came later, and the last has one for the call alone.
     rows = records(4)
-    calls = sorted((row["src"], row["dst"], row["disposition"]) for row in rows)
-    assert calls == [(number, "6000", "ANSWERED") for number in ("6001", "6001", "6002", "6003")], rows
-    assert len({row["uniqueid"] for row in rows}) == 3, rows
+    assert sorted(row["src"] for row in rows) == ["6001", "6001", "6002", "6003"], rows
+    calls = {row["uniqueid"]: (row["src"], row["dst"], row["disposition"]) for row in rows}
+    assert sorted(calls.values()) == [(number, "6000", "ANSWERED") for number in ("6001", "6002", "6003")], rows
