@@ -221,7 +221,15 @@ def test_every_installation_waits_for_the_lock():
     assert sum("labredes.pbx.apt:" in one for one in text.values()) > 8
     others = re.compile(r"builtin\.(apt|package):|apt-get install|'apt-get', 'install'")
     found = sorted(str(path.relative_to(rendering.ROOT)) for path, one in text.items() if others.search(one))
-    assert found == ["playbooks/tasks/background_packages.yml"]
+    assert found == ["playbooks/tasks/background_packages.yml", "playbooks/tasks/download_packages.yml"]
+
+
+def test_every_package_of_a_new_host_is_downloaded_before_it_is_installed():
+    lists = set(rendering.load(rendering.ROOT / "playbooks/vars/packages.yml"))
+    named = re.compile(r"__packages_(?:harden|database|asterisk|last)\b")
+    for files in (["tasks/download_packages.yml"], ["packages.yml", "last_packages.yml"]):
+        text = "".join((rendering.ROOT / "playbooks" / file).read_text() for file in files)
+        assert set(named.findall(text)) == lists, files
 
 
 def test_check_mode_without_python_apt_says_what_is_missing(install):

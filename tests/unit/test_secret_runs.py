@@ -46,6 +46,8 @@ class Exchanges:
             "ansible_become": False,
             "ansible_python_interpreter": sys.executable,
             "labredes_validated": True,
+            # Nothing is installed on this machine.
+            "labredes_booted": False,
             "preflight_gather_subset": ["!all", "!min"],
         }
         phones = [{"number": str(number), "name": "Ana"} for number in (6001, 6002)]
