@@ -194,7 +194,7 @@ def test_user_who_can_log_in_is_refused(host):
 def test_small_partition_of_var_is_refused(host):
     host.inside(SMALL_VAR)
     try:
-        said = host.refusal(last="labredes.pbx.system : Fetch missing package lists")
+        said = host.refusal(last="labredes.pbx.system : Wait for the packages")
     finally:
         host.inside("umount -l /var; umount -l /small")
     assert re.search(r"/var has \d{1,3} MB free, and what is installed in /var needs 500 MB; free some", said), said
